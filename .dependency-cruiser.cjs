@@ -1,0 +1,26 @@
+/** The import direction: maestro → common ← peer, and protocol-free domains. */
+module.exports = {
+  forbidden: [
+    { name: 'no-circular', severity: 'error', from: {}, to: { circular: true } },
+    { name: 'common-knows-nobody', severity: 'error', from: { path: '^common/' }, to: { path: '^(maestro|peer|scripts|bench|tests)/' } },
+    { name: 'maestro-not-peer', severity: 'error', from: { path: '^maestro/' }, to: { path: '^(peer|scripts|bench|tests)/' } },
+    { name: 'peer-not-maestro', severity: 'error', from: { path: '^peer/' }, to: { path: '^(maestro|scripts|bench|tests)/' } },
+    {
+      name: 'domain-knows-no-protocol',
+      comment: 'transfer, dht and locate see small interfaces; rpc and app implement them',
+      severity: 'error',
+      from: { path: '^peer/(transfer|dht|locate|catalog)/' },
+      to: { path: '(node_modules/(hono|@hono|@grpc|undici)/|^peer/(rpc|app|cli)/|^common/(http|rpc)\\.ts)' },
+    },
+    { name: 'store-only-through-interface', severity: 'error', from: { path: '^maestro/(?!main|maestro\\.ts|directory/)', pathNot: '\\.test\\.ts$' }, to: { path: '^maestro/directory/sqlite' } },
+    { name: 'only-roots-know-all', severity: 'error', from: { path: '^peer/(app|rpc)/' }, to: { path: '^peer/(agent|main)\\.ts' } },
+    { name: 'not-to-unresolvable', severity: 'error', from: {}, to: { couldNotResolve: true } },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '^dist/' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.check.json' },
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'require', 'node', 'default', 'types'] },
+  },
+}

@@ -1,0 +1,11 @@
+import { defineConfig } from 'vitest/config'
+
+export default defineConfig({
+  test: {
+    include: ['{maestro,peer,common,tests}/**/*.test.ts'],
+    testTimeout: 20_000,
+    hookTimeout: 20_000,
+    pool: 'forks',
+    coverage: { provider: 'v8', include: ['{maestro,peer,common}/**/*.ts'] },
+  },
+})
