@@ -1,0 +1,133 @@
+import type { Registry as MetricsRegistry } from 'prom-client'
+import { hostPort } from '../common/address.ts'
+import { type Clock, systemClock } from '../common/clock.ts'
+import { type App, createApp, documented, type Listening, listen } from '../common/http.ts'
+import { type Component, Loop } from '../common/lifecycle.ts'
+import type { Logger } from '../common/log.ts'
+import { counter, createMetrics, gauge } from '../common/metrics.ts'
+import { VERSION } from '../common/project.ts'
+import { RequestMetrics } from '../common/request-metrics.ts'
+import { addFileRoutes } from './app/files.ts'
+import { addInfoRoutes } from './app/info.ts'
+import { locateShortcut } from './app/locate-shortcut.ts'
+import { addPeerRoutes } from './app/peers.ts'
+import { addSearchRoutes } from './app/search.ts'
+import type { MaestroConfig } from './config.ts'
+import { SqliteStore } from './directory/sqlite.ts'
+import type { DirectoryStore } from './directory/store.ts'
+import { Reaper } from './reaper.ts'
+import { Registry } from './registry.ts'
+import { Search } from './search.ts'
+
+const DOCUMENT = {
+  title: 'Maestro',
+  description:
+    'The directory of a private peer-to-peer network: which live peer offers which content under which name.',
+}
+
+export interface MaestroDeps {
+  log: Logger
+  clock?: Clock
+}
+
+/** The directory service: everything that one is made of. */
+export class Maestro implements Component {
+  readonly #config: MaestroConfig
+  readonly #log: Logger
+  readonly #clock: Clock
+  #running: { store: DirectoryStore; app: App; reaper: Reaper; loop: Loop; listening: Listening } | undefined
+
+  constructor(config: MaestroConfig, deps: MaestroDeps) {
+    this.#config = config
+    this.#log = deps.log
+    this.#clock = deps.clock ?? systemClock
+  }
+
+  /** @throws NetworkError where the database or the port can't be had */
+  async start(): Promise<void> {
+    const { ip, port, database, lease_ms: leaseMs, headers_timeout_ms: headersTimeoutMs } = this.#config
+    const clock = this.#clock
+    const store: DirectoryStore = SqliteStore.open(database)
+    try {
+      // Peers could not be heard while this Maestro was away: each lease begins anew.
+      await store.extendLeases(clock.now() + leaseMs)
+      const reaper = new Reaper({ store, clock, log: this.#log })
+      const metrics = this.#metrics(store, reaper)
+      const requests = new RequestMetrics(metrics)
+      const app = this.#app(store, metrics, requests)
+      const shortcut = locateShortcut({ store, clock, requests })
+      const listening = await listen(app, ip, port, { headersTimeoutMs, shortcut })
+      const interval = () => Math.min(1000, leaseMs / 10)
+      const loop = new Loop('reaper', (signal) => reaper.tick(signal), this.#log, { interval, clock })
+      await loop.start()
+      this.#running = { store, app, reaper, loop, listening }
+      this.#log.info({ url: this.url, database }, 'the Maestro runs')
+    } catch (error) {
+      await store.close()
+      throw error
+    }
+  }
+
+  async stop(): Promise<void> {
+    const running = this.#running
+    if (!running) return
+    this.#running = undefined
+    await running.listening.close()
+    await running.loop.stop()
+    await running.store.close()
+    this.#log.info('the Maestro stopped')
+  }
+
+  /** the port in fact, also where 0 was configured */
+  get port(): number {
+    return this.#started.listening.port
+  }
+
+  /** its URL as this machine reaches it */
+  get url(): string {
+    const { ip } = this.#config
+    return `http://${hostPort(ip === '0.0.0.0' || ip === '::' ? '127.0.0.1' : ip, this.port)}`
+  }
+
+  /** Its routes, for calls with no socket. */
+  get app(): App {
+    return this.#started.app
+  }
+
+  /** Ends the leases whose time is over now, rather than within the second. */
+  reap(): Promise<void> {
+    return this.#started.reaper.tick()
+  }
+
+  get #started() {
+    if (!this.#running) throw new Error('the Maestro is not started')
+    return this.#running
+  }
+
+  #metrics(store: DirectoryStore, reaper: Reaper): MetricsRegistry {
+    const clock = this.#clock
+    const metrics = createMetrics('maestro')
+    gauge(metrics, 'p2p_peers', 'live peers', async () => (await store.counts(clock.now())).peers)
+    gauge(metrics, 'p2p_files', 'entries of live peers', async () => (await store.counts(clock.now())).files)
+    gauge(metrics, 'p2p_database_bytes', 'bytes of the directory on disk', () => store.size())
+    counter(metrics, 'p2p_leases_expired_total', 'leases that ended unrenewed', () => reaper.expired)
+    return metrics
+  }
+
+  #app(store: DirectoryStore, metrics: MetricsRegistry, requests: RequestMetrics): App {
+    const { id, lease_ms, max_files_per_peer: maxFilesPerPeer, max_peers: maxPeers } = this.#config
+    const clock = this.#clock
+    const began = clock.now()
+    const app = createApp({ ...DOCUMENT, log: this.#log, metrics, requests })
+    const registry = new Registry({ store, clock }, { leaseMs: lease_ms, maxFilesPerPeer, maxPeers })
+    addInfoRoutes(app, async () => {
+      const uptime_s = (clock.now() - began) / 1000
+      const counts = await store.counts(clock.now())
+      return { service: 'maestro', id, version: VERSION, status: 'ok', ...counts, uptime_s, lease_ms }
+    })
+    addPeerRoutes(app, { registry, store, clock })
+    addFileRoutes(app, { store, clock })
+    addSearchRoutes(app, { search: new Search(store), clock })
+    return documented(app, DOCUMENT)
+  }
+}
