@@ -1,0 +1,202 @@
+import { join } from 'node:path'
+import { hostPort } from '../common/address.ts'
+import { type Clock, systemClock } from '../common/clock.ts'
+import { type Listening, listen } from '../common/http.ts'
+import type { Component } from '../common/lifecycle.ts'
+import type { Logger } from '../common/log.ts'
+import { MaestroClient } from '../common/maestro-client.ts'
+import { createMetrics, gauge } from '../common/metrics.ts'
+import { VERSION } from '../common/project.ts'
+import type { PeerInfo } from '../common/schemas.ts'
+import { advertisedHost } from './advertise.ts'
+import { createPeerApp } from './app/app.ts'
+import { Catalog } from './catalog/catalog.ts'
+import { CatalogStore } from './catalog/catalog-store.ts'
+import { SharedFolder } from './catalog/shared-folder.ts'
+import type { PeerConfig } from './config.ts'
+import { Friends } from './friends.ts'
+import { WorkerHasher } from './hashing/worker-hasher.ts'
+import { FriendStrategy } from './locate/friends.ts'
+import { LocalStrategy, type Self } from './locate/local.ts'
+import { Locator } from './locate/locator.ts'
+import { MaestroStrategy } from './locate/maestro.ts'
+import { MaestroSession } from './maestro-session.ts'
+import { RpcClients } from './rpc/client.ts'
+import { RpcServer } from './rpc/server.ts'
+import { Downloader } from './transfer/downloader.ts'
+import { TransferManager } from './transfer/manager.ts'
+import { Receiver } from './transfer/receiver.ts'
+import { Uploader } from './transfer/uploader.ts'
+
+export type AgentConfig = PeerConfig & { state_dir: string }
+
+export interface AgentDeps {
+  log: Logger
+  clock?: Clock
+}
+
+/** A peer: the one place that knows all its parts. They are built top to bottom, and stopped in reverse. */
+export class Agent implements Component {
+  readonly #config: AgentConfig
+  readonly #log: Logger
+  readonly #clock: Clock
+  /** what was opened, to be closed in reverse */
+  #opened: (() => void | Promise<void>)[] = []
+  #info: (() => PeerInfo) | undefined
+  #port = 0
+  #grpcPort = 0
+
+  constructor(config: AgentConfig, deps: AgentDeps) {
+    this.#config = config
+    this.#log = deps.log
+    this.#clock = deps.clock ?? systemClock
+  }
+
+  /** REST port in fact. */
+  get port(): number {
+    return this.#port
+  }
+
+  info(): PeerInfo {
+    if (!this.#info) throw new Error('the agent has not started')
+    return this.#info()
+  }
+
+  /** @throws NetworkError that tells what keeps it from starting: a folder, a port, the state; nothing stays open then */
+  async start(): Promise<void> {
+    try {
+      await this.#start()
+    } catch (error) {
+      await this.stop()
+      throw error
+    }
+  }
+
+  async stop(): Promise<void> {
+    for (const close of this.#opened.splice(0).reverse()) await close()
+  }
+
+  async #start(): Promise<void> {
+    const config = this.#config
+    const clock = this.#clock
+    const log = this.#log
+    const { id } = config
+    const metrics = createMetrics('peer')
+    const started = clock.now()
+    const dummy = config.transfer === 'dummy'
+
+    // What this peer has.
+    const folder = SharedFolder.open(config.shared_dir)
+    const hasher = this.#open(new WorkerHasher())
+    const store = this.#open(CatalogStore.open(config.state_dir, log.child({ part: 'catalog' })))
+    const catalog = new Catalog(
+      { folder, store, hasher, log: log.child({ part: 'catalog' }), clock },
+      { settleMs: config.settle_ms, rescanS: config.rescan_s, reserveBytes: config.reserve_bytes },
+    )
+    this.#opened.push(() => catalog.stop())
+
+    // Whom it asks.
+    let host = await advertisedHost(this.#advertise)
+    const self = (): Self => ({ id, rest: `http://${hostPort(host, this.#port)}`, grpcPort: this.#grpcPort })
+    const friends = this.#open(
+      new Friends(
+        { log: log.child({ part: 'friends' }) },
+        {
+          self: id,
+          primary: config.friend_peer_primary,
+          backup: config.friend_peer_backup,
+          file: join(config.state_dir, 'friends.json'),
+          timeoutMs: config.lookup_timeout_ms,
+        },
+      ),
+    )
+    const maestro = config.maestro_url === undefined ? undefined : this.#open(new MaestroClient(config.maestro_url))
+    const first = [new LocalStrategy(catalog, self), ...(maestro ? [new MaestroStrategy(maestro, id)] : [])]
+    const locator = new Locator(
+      { strategies: () => [...first, ...friends.peers().map((friend) => new FriendStrategy(friend))], clock },
+      { timeoutMs: config.lookup_timeout_ms },
+    )
+
+    // How content moves.
+    const clients = this.#open(new RpcClients())
+    const downloader = new Downloader({ landing: catalog, hasher, clock })
+    const transfers = new TransferManager(
+      {
+        locator,
+        sources: (provider) => clients.source(provider),
+        landing: catalog,
+        downloader,
+        clock,
+        log: log.child({ part: 'transfers' }),
+      },
+      { mode: config.transfer },
+    )
+    const receiver = new Receiver({ landing: catalog, downloader }, { accept: config.accept_uploads, dummy })
+    const uploader = new Uploader({ clock }, { slots: config.upload_slots })
+    const rpc = new RpcServer(
+      { contents: catalog, landing: catalog, hasher, receiver, uploader, clock, log: log.child({ part: 'grpc' }) },
+      { dummy },
+    )
+
+    // Listeners first, so that what is advertised is real.
+    this.#grpcPort = await rpc.start(config.ip, config.grpc_port)
+    this.#opened.push(() => rpc.stop())
+    const session =
+      maestro &&
+      new MaestroSession(id, {
+        maestro,
+        catalog,
+        address: async () => {
+          host = await advertisedHost(this.#advertise)
+          return { rest: self().rest, grpcPort: this.#grpcPort }
+        },
+        log: log.child({ part: 'maestro' }),
+        clock,
+      })
+    const info = (): PeerInfo => ({
+      id,
+      rest_url: self().rest,
+      grpc_port: this.#grpcPort,
+      files: catalog.size,
+      bytes: catalog.bytes,
+      revision: catalog.revision,
+      scanning: catalog.scanning || catalog.unhashed > 0,
+      transfer: config.transfer,
+      maestro_url: config.maestro_url ?? null,
+      maestro: session?.state ?? 'none',
+      maestro_problem: session?.problem ?? null,
+      uptime_s: (clock.now() - started) / 1000,
+      version: VERSION,
+    })
+    gauge(metrics, 'p2p_catalog_files', 'files shared', () => catalog.size)
+    gauge(metrics, 'p2p_catalog_bytes', 'bytes shared', () => catalog.bytes)
+    gauge(metrics, 'p2p_registered', '1 while the Maestro holds a lease of this peer', () =>
+      session?.state === 'registered' ? 1 : 0,
+    )
+    const app = createPeerApp(
+      { files: catalog, friends, locator, transfers, self, info, log: log.child({ part: 'rest' }), metrics },
+      { token: config.token, advertiseHost: config.advertise_host },
+    )
+    const rest: Listening = await listen(app, config.ip, config.port)
+    this.#opened.push(() => rest.close())
+    this.#port = rest.port
+
+    await catalog.start()
+    this.#opened.push(() => transfers.stop())
+    if (session) {
+      await session.start()
+      this.#opened.push(() => session.stop())
+    }
+    this.#info = info
+  }
+
+  get #advertise() {
+    const { ip, advertise_host: host, maestro_url: maestroUrl } = this.#config
+    return { ip, host, maestroUrl }
+  }
+
+  #open<T extends { close(): void | Promise<void> }>(resource: T): T {
+    this.#opened.push(() => resource.close())
+    return resource
+  }
+}

@@ -1,0 +1,49 @@
+import type { Registry } from 'prom-client'
+import { type App, createApp, documented } from '../../common/http.ts'
+import type { Logger } from '../../common/log.ts'
+import type { PeerInfo } from '../../common/schemas.ts'
+import type { Friends } from '../friends.ts'
+import type { LocalFiles, Self } from '../locate/local.ts'
+import type { Locator } from '../locate/locator.ts'
+import { addFileRoutes, type ServedFiles } from './files.ts'
+import { addFriendRoutes } from './friends.ts'
+import { type GuardOptions, ownUserOnly } from './guard.ts'
+import { addInfoRoutes } from './info.ts'
+import { addLocateRoutes } from './locate.ts'
+import { addTransferRoutes, type Transfers } from './transfers.ts'
+
+export interface PeerAppDeps {
+  files: ServedFiles & LocalFiles
+  friends: Friends
+  locator: Locator
+  transfers: Transfers
+  self: () => Self
+  info: () => PeerInfo
+  log: Logger
+  metrics: Registry
+}
+
+/** The agent's REST API. */
+export function createPeerApp(deps: PeerAppDeps, options: GuardOptions): App {
+  const title = 'Peer agent'
+  const description =
+    'Shares a folder with the network and fetches files from other peers. Routes that change something, or read beyond the shared files, are for the user of this machine: from loopback or with the token.'
+  const ownUser = ownUserOnly(options)
+  const app = createApp({
+    title,
+    description,
+    log: deps.log,
+    metrics: deps.metrics,
+    guard: (app) => {
+      for (const path of ['/transfers', '/transfers/*', '/friends']) app.use(path, ownUser)
+      app.on(['PUT', 'POST', 'PATCH', 'DELETE'], '*', ownUser)
+    },
+    streams: (method, path) => method === 'PUT' && path.startsWith('/files/'),
+  })
+  addInfoRoutes(app, deps.info)
+  addFileRoutes(app, deps)
+  addLocateRoutes(app, deps)
+  addFriendRoutes(app, deps)
+  addTransferRoutes(app, deps.transfers)
+  return documented(app, { title, description })
+}

@@ -1,0 +1,100 @@
+import type { Command } from 'commander'
+import { parseRestUrl } from '../../common/address.ts'
+import { NetworkError } from '../../common/errors.ts'
+import { EXIT, type ExitCode } from './exit.ts'
+import type { Io } from './io.ts'
+import type { Output } from './output.ts'
+
+/** A command's module: its arguments, options, help and action. It is loaded once the command is asked for. */
+export interface CommandModule {
+  define(command: Command, cli: Cli): void
+}
+
+export interface CliOptions {
+  /** the agent's REST URL, normalised */
+  agentUrl: string
+  token: string | undefined
+}
+
+const DEFAULT_AGENT = 'http://127.0.0.1:8000'
+
+/** What commands share: where to ask, how to answer. */
+export class Cli {
+  readonly io: Io
+  readonly out: Output
+  /** what the process ends with, unless the command throws */
+  exitCode: ExitCode = EXIT.done
+  /** every command with its options, for what needs them all */
+  readonly wholeProgram: (cli: Cli) => Promise<Command>
+  readonly #options: CliOptions
+  readonly #closing: (() => Promise<void>)[] = []
+
+  constructor(deps: { io: Io; out: Output; wholeProgram: (cli: Cli) => Promise<Command> }, options: CliOptions) {
+    this.io = deps.io
+    this.out = deps.out
+    this.wholeProgram = deps.wholeProgram
+    this.#options = options
+  }
+
+  get agentUrl(): string {
+    return this.#options.agentUrl
+  }
+
+  get token(): string | undefined {
+    return this.#options.token
+  }
+
+  /** The user's own agent. */
+  async agent() {
+    const { PeerClient } = await import('./client.ts')
+    const client = new PeerClient(
+      { signal: this.io.signal },
+      { name: 'the agent', url: this.agentUrl, token: this.#options.token },
+    )
+    this.onClose(() => client.close())
+    return client
+  }
+
+  /** Another peer; the user's token is no business of its. */
+  async peer(url: string) {
+    const { PeerClient } = await import('./client.ts')
+    const client = new PeerClient({ signal: this.io.signal }, { name: 'the peer', url: parseRestUrl(url).url })
+    this.onClose(() => client.close())
+    return client
+  }
+
+  async maestro(url: string) {
+    const { MaestroClient } = await import('../../common/maestro-client.ts')
+    const client = new MaestroClient(parseRestUrl(url).url)
+    this.onClose(() => client.close())
+    return client
+  }
+
+  /** Whatever a command opens is closed when it ends, latest first. */
+  onClose(close: () => Promise<void>): void {
+    this.#closing.push(close)
+  }
+
+  async close(): Promise<void> {
+    for (let close = this.#closing.pop(); close; close = this.#closing.pop()) await close()
+  }
+
+  /** The error as the user should read it. */
+  explain(error: NetworkError): NetworkError {
+    const { reason, url } = error.details
+    if (error.code === 'unavailable' && reason === 'unreachable' && url === this.agentUrl)
+      return new NetworkError(
+        'unavailable',
+        `no agent answers at ${this.agentUrl}: start one with "peer run --config config/peer1.json", or name another with --agent URL`,
+        error.details,
+        error,
+      )
+    return error
+  }
+}
+
+/** @throws NetworkError `invalid` where the agent's address is none */
+export function optionsFrom(given: { agent?: string; token?: string }, env: Io['env']): CliOptions {
+  const agent = given.agent ?? (env.P2P_AGENT || DEFAULT_AGENT)
+  return { agentUrl: parseRestUrl(agent).url, token: given.token ?? (env.P2P_TOKEN || undefined) }
+}

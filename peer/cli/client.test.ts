@@ -1,0 +1,27 @@
+import { expect, test } from 'vitest'
+import { serverSentEvents } from './client.ts'
+
+async function eventsOf(...chunks: string[]): Promise<{ event: string; data: string }[]> {
+  async function* body() {
+    for (const chunk of chunks) yield Buffer.from(chunk)
+  }
+  const events = []
+  for await (const event of serverSentEvents(body())) events.push(event)
+  return events
+}
+
+test('events are read however the network cuts them', async () => {
+  const stream = 'event: transfer\r\ndata: {"a":"ñ"}\r\n\r\n: comment\n\ndata: one\ndata: two\n\nevent: cut\ndata: off'
+  const expected = [
+    { event: 'transfer', data: '{"a":"ñ"}' },
+    { event: 'message', data: 'one\ntwo' },
+  ]
+  expect(await eventsOf(stream)).toEqual(expected)
+  expect(await eventsOf(...stream.split(/(?<=[\s\S])/u))).toEqual(expected)
+})
+
+test('an event without end is refused before it fills the memory', async () => {
+  const megabyte = 'x'.repeat(1024 * 1024)
+  await expect(eventsOf('data: ', ...Array<string>(8).fill(megabyte))).rejects.toMatchObject({ code: 'too_large' })
+  await expect(eventsOf(...Array<string>(8).fill(`data: ${megabyte}\n`))).rejects.toMatchObject({ code: 'too_large' })
+})

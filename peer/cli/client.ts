@@ -1,0 +1,189 @@
+import type { Readable } from 'node:stream'
+import { z } from 'zod'
+import { NetworkError } from '../../common/errors.ts'
+import type { FileName } from '../../common/ids.ts'
+import { pagesOf } from '../../common/paging.ts'
+import { type CallOptions, RestClient } from '../../common/rest-client.ts'
+import {
+  FriendsResponse,
+  KnownPeersResponse,
+  type PeerFile,
+  PeerFileSchema,
+  PeerFilesResponse,
+  PeerInfo,
+  PeerLocateResponse,
+  type PeerSearchQuery,
+  PeerSearchResponse,
+  RefreshResponse,
+  type StrategyName,
+  type TransferBody,
+  type TransferRequest,
+  TransferSchema,
+  TransfersResponse,
+} from '../../common/schemas.ts'
+
+/** A chain of strategies, each bounded by the agent, takes as long as its steps together. */
+const LOOKUP_MS = 180_000
+/** A scan hashes what is new; the one who waits for it may interrupt. */
+const NO_LIMIT = 0
+const PAGE = 1000
+const MAX_EVENT = 4 * 1024 * 1024
+
+/** A peer's REST, as the CLI uses it: the own agent's, with the user's token, or another peer's. */
+export class PeerClient {
+  readonly url: string
+  readonly #rest: RestClient
+  readonly #signal: AbortSignal
+
+  /** `signal` ends every call. */
+  constructor(deps: { signal: AbortSignal }, options: { name: string; url: string; token?: string | undefined }) {
+    const { name, url, token } = options
+    this.url = url
+    this.#signal = deps.signal
+    this.#rest = new RestClient({ name, baseUrl: url, token, timeoutMs: 10_000 })
+  }
+
+  info(): Promise<PeerInfo> {
+    return this.#call('GET', '/info', PeerInfo)
+  }
+
+  /** All it shares, page by page. */
+  async *files(): AsyncGenerator<PeerFile> {
+    const pages = pagesOf((after) =>
+      this.#call('GET', '/files', DetailedFiles, { query: { details: '1', limit: PAGE, after } }),
+    )
+    for await (const { files } of pages) yield* files
+  }
+
+  search(query: PeerSearchQuery): Promise<z.infer<typeof PeerSearchResponse>> {
+    return this.#call('GET', '/search', PeerSearchResponse, { query: { ...query } })
+  }
+
+  locate(query: PeerSearchQuery, via?: StrategyName): Promise<PeerLocateResponse> {
+    return this.#call('GET', '/locate', PeerLocateResponse, { query: { ...query, via }, timeoutMs: LOOKUP_MS })
+  }
+
+  refresh(): Promise<z.infer<typeof RefreshResponse>> {
+    return this.#call('POST', '/refresh', RefreshResponse, { timeoutMs: NO_LIMIT })
+  }
+
+  friends(): Promise<z.infer<typeof FriendsResponse>> {
+    return this.#call('GET', '/friends', FriendsResponse)
+  }
+
+  addFriend(url: string): Promise<z.infer<typeof FriendsResponse>> {
+    return this.#call('POST', '/friends', FriendsResponse, { body: { url } })
+  }
+
+  removeFriend(url: string): Promise<z.infer<typeof FriendsResponse>> {
+    return this.#call('DELETE', '/friends', FriendsResponse, { query: { url } })
+  }
+
+  knownPeers(): Promise<z.infer<typeof KnownPeersResponse>> {
+    return this.#call('GET', '/peers', KnownPeersResponse)
+  }
+
+  transfers(): Promise<z.infer<typeof TransfersResponse>> {
+    return this.#call('GET', '/transfers', TransfersResponse)
+  }
+
+  startTransfer(request: TransferRequest): Promise<TransferBody> {
+    return this.#call('POST', '/transfers', TransferSchema, { body: request, timeoutMs: LOOKUP_MS })
+  }
+
+  transfer(id: string): Promise<TransferBody> {
+    return this.#call('GET', `/transfers/${encodeURIComponent(id)}`, TransferSchema)
+  }
+
+  /** Works also once the user has interrupted: it is what an interrupted command ends with. */
+  cancelTransfer(id: string): Promise<TransferBody> {
+    const signal = AbortSignal.timeout(5000)
+    return this.#rest.call('DELETE', `/transfers/${encodeURIComponent(id)}`, TransferSchema, { signal })
+  }
+
+  /** The states of a transfer, until its end state. */
+  async *transferEvents(id: string): AsyncGenerator<TransferBody> {
+    const { body } = await this.#rest.send('GET', `/transfers/${encodeURIComponent(id)}/events`, {
+      signal: this.#signal,
+      timeoutMs: NO_LIMIT,
+      headers: { accept: 'text/event-stream' },
+    })
+    for await (const { event, data } of serverSentEvents(body)) {
+      if (event !== 'transfer') continue
+      const parsed = TransferSchema.safeParse(jsonOf(data))
+      if (!parsed.success)
+        throw new NetworkError('corrupt', `the agent at ${this.url} sent an event that this program does not know`, {
+          reason: 'unknown_answer',
+        })
+      yield parsed.data
+    }
+  }
+
+  /** Streams `size` bytes to be shared under `name`. */
+  async put(name: FileName, body: Readable, size: number): Promise<{ file: PeerFile; created: boolean }> {
+    const path = `/files/${name.split('/').map(encodeURIComponent).join('/')}`
+    const response = await this.#rest.send('PUT', path, {
+      raw: body,
+      headers: { 'content-type': 'application/octet-stream', 'content-length': String(size) },
+      signal: this.#signal,
+      timeoutMs: NO_LIMIT,
+    })
+    const file = PeerFileSchema.safeParse(await response.body.json().catch(() => undefined))
+    if (!file.success)
+      throw new NetworkError('corrupt', `the agent at ${this.url} took the file, but its answer is unknown`, {
+        reason: 'unknown_answer',
+      })
+    return { file: file.data, created: response.statusCode === 201 }
+  }
+
+  close(): Promise<void> {
+    return this.#rest.close()
+  }
+
+  #call<S extends z.ZodType>(
+    method: 'GET' | 'POST' | 'DELETE',
+    path: string,
+    schema: S,
+    options: CallOptions = {},
+  ): Promise<z.output<S>> {
+    return this.#rest.call(method, path, schema, { ...options, signal: this.#signal })
+  }
+}
+
+const DetailedFiles = PeerFilesResponse.extend({ files: z.array(PeerFileSchema).max(PAGE) })
+
+/** Server-sent events of the HTML standard, as far as a transfer needs them. */
+export async function* serverSentEvents(
+  body: AsyncIterable<Uint8Array>,
+): AsyncGenerator<{ event: string; data: string }> {
+  const decoder = new TextDecoder()
+  let rest = ''
+  let event = 'message'
+  let data: string[] = []
+  for await (const chunk of body) {
+    rest += decoder.decode(chunk, { stream: true })
+    const lines = rest.split(/\r\n|\n|\r(?!$)/)
+    rest = lines.pop() ?? ''
+    for (const line of lines) {
+      if (line === '') {
+        if (data.length > 0) yield { event, data: data.join('\n') }
+        event = 'message'
+        data = []
+        continue
+      }
+      const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(line) ?? []
+      if (field === 'event') event = value ?? ''
+      if (field === 'data') data.push(value ?? '')
+    }
+    if (rest.length + data.reduce((sum, line) => sum + line.length, 0) > MAX_EVENT)
+      throw new NetworkError('too_large', 'the agent sends an event without end')
+  }
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

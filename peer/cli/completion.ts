@@ -1,0 +1,34 @@
+import type { Command } from 'commander'
+import type { Cli } from './cli.ts'
+import { completionTree } from './complete.ts'
+
+const SHELLS = ['bash', 'zsh', 'fish', 'powershell']
+
+export function define(command: Command, cli: Cli): void {
+  command
+    .addArgument(command.createArgument('<shell>').choices(SHELLS))
+    .addHelpText(
+      'after',
+      `
+Completes commands, options, and the names of files in the network. It prints a script for your shell:
+  bash   source <(peer completion bash)        add it to ~/.bashrc
+  zsh    source <(peer completion zsh)         add it to ~/.zshrc, after compinit
+  fish   peer completion fish > ~/.config/fish/completions/peer.fish`,
+    )
+    .action(async (shell: string) => {
+      const tree = await completionTree(cli)
+      if (shell === 'bash') cli.io.stdout.write(BASH_WITHOUT_PACKAGE)
+      tree.setup('peer', 'peer', shell)
+      if (shell === 'bash') cli.io.stdout.write(BASH_LOCAL_FILES)
+    })
+}
+
+/** The library's script relies on the package bash-completion, which not every system has. */
+const BASH_WITHOUT_PACKAGE = `if ! declare -F _get_comp_words_by_ref >/dev/null; then
+  _get_comp_words_by_ref() {
+    words=("\${COMP_WORDS[@]}") cword=$COMP_CWORD cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]}
+  }
+fi
+`
+/** Where `complete` leaves it to the shell, files of this machine are completed. */
+const BASH_LOCAL_FILES = 'complete -o default -F __peer_complete peer\n'

@@ -1,0 +1,235 @@
+import type { AddressInfo } from 'node:net'
+import { type ServerType, serve } from '@hono/node-server'
+import { Hono } from 'hono'
+import { streamSSE } from 'hono/streaming'
+import { HTTP_STATUS, type NetworkError } from '../../common/errors.ts'
+import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
+import type {
+  Friend,
+  LocatedProvider,
+  LookupStep,
+  PeerFile,
+  PeerInfo,
+  PeerRow,
+  TransferBody,
+} from '../../common/schemas.ts'
+import type { Io, Terminal } from './io.ts'
+import { runCli } from './program.ts'
+
+/** For tests of the CLI: an agent (and a Maestro) that answers what the test sets, and a process to run commands in. */
+export class FakeAgent {
+  info: PeerInfo = {
+    id: 'P1' as PeerId,
+    rest_url: 'http://10.0.0.1:8000',
+    grpc_port: 50051,
+    files: 2,
+    bytes: 3_000_000,
+    revision: 7,
+    scanning: false,
+    transfer: 'real',
+    maestro_url: null,
+    maestro: 'none',
+    maestro_problem: null,
+    uptime_s: 200,
+    version: '0.1.0',
+  }
+  files: unknown[] = []
+  friends: Friend[] = []
+  known: { id: PeerId | null; rest: string }[] = []
+  peers: PeerRow[] = []
+  located: { peers: LocatedProvider[]; steps: LookupStep[] } = { peers: [], steps: [] }
+  /** states that a transfer goes through, the first one answered to its POST */
+  transfer: TransferBody[] = []
+  /** the last state is told once this is so */
+  hold: Promise<void> = Promise.resolve()
+  /** what every request is refused with */
+  refusal: NetworkError | undefined
+  /** bodies of PUT */
+  readonly received = new Map<string, string>()
+  /** method, path and JSON body of every request */
+  readonly requests: { method: string; path: string; body: unknown; authorization: string | undefined }[] = []
+  #server: ServerType | undefined
+  #port = 0
+
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`
+  }
+
+  async start(): Promise<this> {
+    const app = this.#app()
+    const { port } = await new Promise<AddressInfo>((resolve) => {
+      this.#server = serve({ fetch: app.fetch, port: 0, hostname: '127.0.0.1' }, resolve)
+    })
+    this.#port = port
+    return this
+  }
+
+  stop(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#server?.close(() => resolve())
+      if (this.#server && 'closeAllConnections' in this.#server) this.#server.closeAllConnections()
+    })
+  }
+
+  #app(): Hono {
+    const app = new Hono()
+    app.use(async (c, next) => {
+      const text = c.req.method === 'PUT' ? '' : await c.req.text()
+      this.requests.push({
+        method: c.req.method,
+        path: c.req.path,
+        body: text === '' ? undefined : JSON.parse(text),
+        authorization: c.req.header('authorization'),
+      })
+      if (this.refusal) return c.json(this.refusal.toBody(), HTTP_STATUS[this.refusal.code] as 400)
+      return next()
+    })
+    app.get('/info', (c) => c.json(this.info))
+    app.get('/files', (c) => {
+      const from = Number(c.req.query('after') ?? 0)
+      const to = from + 2
+      return c.json({
+        peer: this.info.id,
+        files: this.files.slice(from, to),
+        next: to < this.files.length ? String(to) : null,
+      })
+    })
+    app.put('/files/:name{.+}', async (c) => {
+      const name = c.req.param('name')
+      const body = await c.req.text()
+      this.received.set(name, body)
+      return c.json(peerFile(name, body.length), 201)
+    })
+    app.get('/search', (c) => {
+      const matches = this.files.filter((file) => (file as PeerFile).name === c.req.query('file'))
+      return c.json({ peer: this.info.id, file: null, exists: matches.length > 0, grpc_port: 50051, matches })
+    })
+    app.get('/locate', (c) => {
+      const { peers, steps } = this.located
+      return c.json({ file: c.req.query('file') ?? null, peers, via: peers[0]?.via ?? null, steps })
+    })
+    app.post('/refresh', (c) => c.json({ files: 4, revision: 9 }))
+    app.get('/friends', (c) => c.json({ friends: this.friends }))
+    app.post('/friends', async (c) => {
+      this.friends.push(friend((await c.req.json<{ url: string }>()).url))
+      return c.json({ friends: this.friends }, 201)
+    })
+    app.delete('/friends', (c) => {
+      this.friends = this.friends.filter(({ url }) => url !== c.req.query('url'))
+      return c.json({ friends: this.friends })
+    })
+    // The Maestro's list and a peer's have the same path; the test serves one of the two.
+    app.get('/peers', (c) => c.json({ peers: this.known.length > 0 ? this.known : this.peers, next: null }))
+    app.get('/transfers', (c) => c.json({ transfers: this.transfer }))
+    app.post('/transfers', (c) => c.json(this.transfer[0], 202))
+    app.get('/transfers/:id', (c) => c.json(this.transfer.at(-1)))
+    app.delete('/transfers/:id', (c) => c.json({ ...this.transfer.at(-1), state: 'cancelled' }))
+    app.get('/transfers/:id/events', (c) =>
+      streamSSE(c, async (stream) => {
+        for (const [i, state] of this.transfer.entries()) {
+          if (i > 0 && i === this.transfer.length - 1) await this.hold
+          await stream.writeSSE({ event: 'transfer', data: JSON.stringify(state) })
+        }
+      }),
+    )
+    return app
+  }
+}
+
+const id = (digit: string) => digit.repeat(64) as ContentId
+export const ID_A = id('a')
+export const ID_B = id('b')
+
+export function peerFile(name: string, size = 1_500_000, content = ID_A): PeerFile {
+  return { name: name as FileName, size, id: content, modified: '2026-03-01T12:00:00.000Z' }
+}
+
+export function friend(url: string, more: Partial<Friend> = {}): Friend {
+  return { url, role: 'added', id: null, alive: null, ...more }
+}
+
+export function provider(peer: string, file: string, more: Partial<LocatedProvider> = {}): LocatedProvider {
+  return {
+    peer: peer as PeerId,
+    rest: `http://10.0.0.2:8000`,
+    grpc_port: 50052,
+    id: ID_A,
+    size: 1_500_000,
+    file: file as FileName,
+    via: 'maestro',
+    ...more,
+  }
+}
+
+export function step(strategy: LookupStep['strategy'], outcome: LookupStep['outcome'], asked: string): LookupStep {
+  return { strategy, outcome, asked, found: outcome === 'found' ? 1 : 0, ms: 3.25, detail: null }
+}
+
+export function transfer(state: TransferBody['state'], more: Partial<TransferBody> = {}): TransferBody {
+  return {
+    transfer: 't1',
+    state,
+    mode: 'real',
+    file: 'film.mkv',
+    id: ID_A,
+    size: 1_000_000,
+    bytes: 0,
+    resumed_bytes: 0,
+    rate: 0,
+    via: null,
+    providers: [],
+    steps: [],
+    notes: [],
+    error: null,
+    started: '2026-03-01T12:00:00.000Z',
+    seconds: 0,
+    ...more,
+  }
+}
+
+export interface Ran {
+  code: number
+  stdout: string
+  stderr: string
+}
+
+interface RunOptions {
+  env?: Io['env']
+  /** makes both outputs terminals of that width */
+  columns?: number
+  signal?: AbortSignal
+}
+
+/** Starts one command line, whose output can be watched. */
+export function start(args: readonly string[], options: RunOptions = {}) {
+  const stdout = new Captured(options.columns)
+  const stderr = new Captured(options.columns)
+  const code = runCli(args, {
+    stdout,
+    stderr,
+    env: options.env ?? {},
+    signal: options.signal ?? new AbortController().signal,
+  })
+  return { stdout, stderr, code }
+}
+
+/** Runs one command line to its end. */
+export async function run(args: readonly string[], options: RunOptions = {}): Promise<Ran> {
+  const { stdout, stderr, code } = start(args, options)
+  return { code: await code, stdout: stdout.text, stderr: stderr.text }
+}
+
+class Captured implements Terminal {
+  text = ''
+  readonly isTTY: boolean
+  readonly columns: number | undefined
+
+  constructor(columns: number | undefined) {
+    this.isTTY = columns !== undefined
+    this.columns = columns
+  }
+
+  write(text: string): void {
+    this.text += text
+  }
+}

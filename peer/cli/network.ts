@@ -1,0 +1,140 @@
+import type { Command } from 'commander'
+import { asNetworkError, type NetworkError } from '../../common/errors.ts'
+import type { MaestroClient } from '../../common/maestro-client.ts'
+import type { PeerInfo, PeerRow } from '../../common/schemas.ts'
+import type { Cli } from './cli.ts'
+import type { PeerClient } from './client.ts'
+import { count, duration, localTime, styled } from './text.ts'
+
+/** Names shown of one peer, unless all are asked for. */
+const NAMES = 8
+
+/** A peer as shown: what the Maestro or the peer itself says of it. */
+interface Row {
+  id: string
+  rest: string
+  grpc_port: number
+  status: string
+  last_seen: string | null
+  files: string[]
+  file_count: number
+}
+
+export function define(command: Command, cli: Cli): void {
+  command
+    .option('--wide', 'up to 100 file names a peer')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  peer network
+  peer network --json | jq '.peers[] | {id, files}'
+  peer list --agent http://192.168.1.20:8000     all files of one of them`,
+    )
+    .action(async ({ wide }: { wide?: boolean }) => {
+      const agent = await cli.agent()
+      const info = await agent.info()
+      const seen = info.maestro_url === null ? undefined : await askMaestro(await cli.maestro(info.maestro_url), cli)
+      const rows = seen?.peers ?? (await askFriends(agent, info, seen?.problem, cli))
+      cli.out.document({
+        maestro: { url: info.maestro_url, answers: seen?.peers !== undefined },
+        peers: rows,
+      })
+      show(rows, wide ? 100 : NAMES, cli)
+    })
+}
+
+type Asked = { peers: Row[]; problem?: never } | { problem: NetworkError; peers?: never }
+
+async function askMaestro(maestro: MaestroClient, cli: Cli): Promise<Asked> {
+  const peers: PeerRow[] = []
+  try {
+    for await (const peer of maestro.allPeers({ signal: cli.io.signal })) peers.push(peer)
+  } catch (error) {
+    const problem = asNetworkError(error)
+    if (problem.code === 'cancelled') throw problem
+    return { problem }
+  }
+  return { peers }
+}
+
+/** Without the Maestro: this agent, and whoever of its friends answers. */
+async function askFriends(
+  agent: PeerClient,
+  info: PeerInfo,
+  problem: NetworkError | undefined,
+  cli: Cli,
+): Promise<Row[]> {
+  const { friends } = await agent.friends()
+  const why = problem ? `${problem.message}; ` : 'no Maestro is configured; '
+  cli.out.note(styled('yellow', `${why}asked this agent and ${count(friends.length, 'friend')} instead`))
+  const asked = friends.map(async ({ url, id }): Promise<Row> => {
+    try {
+      const peer = await cli.peer(url)
+      return await rowOf(peer, await peer.info())
+    } catch (error) {
+      if (asNetworkError(error).code === 'cancelled') throw error
+      return {
+        id: id ?? '?',
+        rest: url,
+        grpc_port: 0,
+        status: 'unreachable',
+        last_seen: null,
+        files: [],
+        file_count: 0,
+      }
+    }
+  })
+  return [await rowOf(agent, info), ...(await Promise.all(asked))]
+}
+
+async function rowOf(peer: PeerClient, info: PeerInfo): Promise<Row> {
+  const files: string[] = []
+  for await (const { name } of peer.files()) {
+    files.push(name)
+    if (files.length === 100) break
+  }
+  const { id, rest_url, grpc_port } = info
+  return { id, rest: rest_url, grpc_port, status: 'alive', last_seen: null, files, file_count: info.files }
+}
+
+function show(rows: readonly Row[], names: number, cli: Cli): void {
+  if (rows.length === 0) {
+    cli.out.line('No peer is registered at the Maestro.')
+    return
+  }
+  cli.out.table(
+    [
+      { title: 'PEER' },
+      { title: 'ADDRESS', shrinks: true },
+      { title: 'GRPC', align: 'right' },
+      { title: 'STATUS' },
+      { title: 'SEEN' },
+      { title: 'FILES', shrinks: true },
+    ],
+    rows.map((row) => [
+      { style: 'bold', text: row.id },
+      row.rest,
+      row.grpc_port === 0 ? '' : String(row.grpc_port),
+      { style: row.status === 'alive' ? 'green' : 'red', text: row.status },
+      row.last_seen === null ? '' : seenText(row.last_seen),
+      filesOf(row, names),
+    ]),
+  )
+  const alive = rows.filter(({ status }) => status === 'alive')
+  const files = alive.reduce((sum, { file_count }) => sum + file_count, 0)
+  cli.out.line({ style: 'dim', text: `${count(alive.length, 'peer')} alive, ${count(files, 'file')}` })
+}
+
+function filesOf({ files, file_count, status }: Row, names: number): string[] {
+  const shown = files.slice(0, names)
+  if (shown.length === 0) return [status === 'alive' ? 'none' : '']
+  const more = file_count - shown.length
+  return more > 0 ? [...shown, `… and ${more} more`] : shown
+}
+
+/** How long ago, where that is a matter of minutes. */
+function seenText(iso: string): string {
+  const seconds = Math.max(0, (Date.now() - Date.parse(iso)) / 1000)
+  return seconds < 3600 ? `${duration(Math.floor(seconds)).replace('.0', '')} ago` : localTime(iso)
+}

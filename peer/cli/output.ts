@@ -1,0 +1,102 @@
+import type { NetworkError } from '../../common/errors.ts'
+import { printable } from '../../common/ids.ts'
+import type { Io, Terminal } from './io.ts'
+import { noProgress, type Progress, TerminalProgress } from './progress.ts'
+import { type Cell, type Column, renderTable } from './table.ts'
+import { plain, STYLES, type Text } from './text.ts'
+
+const LONGEST_TEXT = 4096
+
+/**
+ * Everything that a command says. What it says is escaped here, whatever its origin: no escape sequence from a peer
+ * reaches the terminal. With `json`, stdout gets one document and nothing else.
+ */
+export class Output {
+  readonly json: boolean
+  readonly #io: Io
+
+  constructor(io: Io, options: { json: boolean }) {
+    this.#io = io
+    this.json = options.json
+  }
+
+  /** The answer as a document; only with --json. */
+  document(value: unknown): void {
+    if (this.json) this.#io.stdout.write(`${jsonText(value)}\n`)
+  }
+
+  /** A line of the answer for people. */
+  line(...parts: Text[]): void {
+    if (!this.json) this.#io.stdout.write(`${paintAll(parts, this.#io.stdout, this.#io)}\n`)
+  }
+
+  /** A remark beside the answer, such as a service that was down. */
+  note(...parts: Text[]): void {
+    if (!this.json) this.#io.stderr.write(`${paintAll(parts, this.#io.stderr, this.#io)}\n`)
+  }
+
+  table(columns: readonly Column[], rows: readonly (readonly Cell[])[], on: 'stdout' | 'stderr' = 'stdout'): void {
+    if (this.json) return
+    const terminal = this.#io[on]
+    const lines = renderTable(
+      columns,
+      rows.map((row) => row.map(escapedCell)),
+      {
+        columns: terminal.isTTY ? (terminal.columns ?? 80) : undefined,
+        paint: (text) => paint(text, showsColour(terminal, this.#io)),
+      },
+    )
+    for (const line of lines) terminal.write(`${line}\n`)
+  }
+
+  /** Names and their values, aligned. */
+  fields(pairs: readonly (readonly [string, ...Text[]])[]): void {
+    const widest = Math.max(...pairs.map(([name]) => name.length))
+    for (const [name, ...value] of pairs) this.line({ style: 'dim', text: name.padEnd(widest + 2) }, ...value)
+  }
+
+  /** A bar on the terminal; nothing where stderr is none. */
+  progress(label: string): Progress {
+    const { stderr, env } = this.#io
+    if (this.json || !stderr.isTTY || env.TERM === 'dumb') return noProgress
+    return new TerminalProgress(printable(label), stderr)
+  }
+
+  error(error: NetworkError): void {
+    this.document(error.toBody())
+    this.note({ style: 'red', text: 'peer:' }, ` ${error.message}`)
+  }
+}
+
+/** JSON in which also those characters are escaped that JSON allows and terminals act upon. */
+function jsonText(value: unknown): string {
+  return JSON.stringify(value, null, 2).replace(/[\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
+    [...Array(character.length).keys()]
+      .map((i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, '0')}`)
+      .join(''),
+  )
+}
+
+function escaped(text: Text): Text {
+  return typeof text === 'string'
+    ? printable(text, LONGEST_TEXT)
+    : { ...text, text: printable(text.text, LONGEST_TEXT) }
+}
+
+function escapedCell(cell: Cell): Cell {
+  return typeof cell === 'string' || 'style' in cell ? escaped(cell) : cell.map((line) => printable(line, LONGEST_TEXT))
+}
+
+function paintAll(parts: readonly Text[], terminal: Terminal, io: Io): string {
+  return parts.map((part) => paint(escaped(part), showsColour(terminal, io))).join('')
+}
+
+function showsColour(terminal: Terminal, { env }: Io): boolean {
+  return terminal.isTTY === true && !env.NO_COLOR && env.TERM !== 'dumb'
+}
+
+function paint(text: Text, colour: boolean): string {
+  if (typeof text === 'string' || !colour || text.text === '') return plain(text)
+  const [on, off] = STYLES[text.style]
+  return `\x1b[${on}m${text.text}\x1b[${off}m`
+}

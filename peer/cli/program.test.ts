@@ -1,0 +1,112 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { VERSION } from '../../common/project.ts'
+import { FakeAgent, provider, run } from './fake-agent.ts'
+
+const COMMANDS =
+  'run status list network search locate download upload transfers friends add-peer remove-peer discover refresh hash completion'.split(
+    ' ',
+  )
+
+describe('usage', () => {
+  test('the help names every command, and the version is the project’s', async () => {
+    const { stdout, code } = await run(['--help'])
+    expect(code).toBe(0)
+    for (const command of COMMANDS) expect(stdout).toMatch(new RegExp(`^ {2}${command} {2,}\\S`, 'm'))
+    expect((await run(['--version'])).stdout).toBe(`${VERSION}\n`)
+  })
+
+  test.each(COMMANDS)('%s --help has an example, and the options that all commands have', async (command) => {
+    const { stdout, stderr, code } = await run([command, '--help'])
+    expect({ stderr, code }).toEqual({ stderr: '', code: 0 })
+    expect(stdout).toMatch(command === 'completion' ? /source <\(peer completion bash\)/ : /Examples?:\n {2}peer /)
+    expect(stdout).toMatch(/--agent <url>[\s\S]*--token <token>[\s\S]*--json/)
+    expect((await run(['help', command])).stdout).toBe(stdout)
+  })
+
+  test.each([
+    [['stats'], /unknown command 'stats' \(Did you mean status\?\); see "peer --help"/],
+    [['download'], /missing required argument 'file'; see "peer download --help"/],
+    [['download', 'x', '--vai', 'maestro'], /unknown option '--vai' \(Did you mean --via\?\)/],
+    [['download', 'x', '--via', 'magic'], /Allowed choices are local, maestro, friends/],
+    [['download', 'x', '--maestro', 'http://a:1', '--peer', 'http://b:1'], /cannot be used with/],
+    [['locate', '../x'], /"..\/x" can't name a shared file: it climbs out of the shared folder/],
+    [['status', 'more'], /too many arguments/],
+    [['status', '--agent', 'ftp://x'], /not an http URL/],
+    [['upload', 'x', '--as', '/etc/passwd'], /absolute path/],
+    [['run'], /the key "id" is missing/],
+    [['run', '--config', '/nowhere.json'], /nowhere.json: there is no such configuration file/],
+    [
+      ['run', '--id', 'P1', '--shared-dir', '.', '--grpc-port', 'many'],
+      /flag --grpc-port: the key "grpc_port" has a bad/,
+    ],
+  ])('%j is one clear line and exit 2', async (args, message) => {
+    const { code, stdout, stderr } = await run(args)
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(stderr).toMatch(message)
+    expect(stderr).toMatch(/^peer: .*\n$/)
+    const json = await run([...args, '--json'])
+    expect({ code: json.code, stderr: json.stderr }).toEqual({ code: 2, stderr: '' })
+    expect(JSON.parse(json.stdout).error).toMatchObject({ code: 'invalid', message: expect.stringMatching(message) })
+  })
+
+  test('no command shows the help on stderr, exit 2', async () => {
+    const { code, stdout, stderr } = await run([])
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(stderr).toContain('Usage: peer')
+  })
+
+  test('no stack trace is shown but with P2P_DEBUG', async () => {
+    const args = ['status', '--agent', 'http://127.0.0.1:9']
+    expect((await run(args)).stderr).not.toMatch(/\n\s+at /)
+    expect((await run(args, { env: { P2P_DEBUG: '1' } })).stderr).toMatch(/\n\s+at /)
+  })
+})
+
+describe('completion', () => {
+  let agent: FakeAgent
+
+  beforeEach(async () => {
+    agent = await new FakeAgent().start()
+  })
+  afterEach(() => agent.stop())
+
+  /** The completion library prints by itself. */
+  async function printed(args: string[]): Promise<string> {
+    const print = vi.spyOn(globalThis.console, 'log').mockImplementation(() => {})
+    try {
+      expect((await run(args, { env: { P2P_AGENT: agent.url } })).code).toBe(0)
+      return print.mock.calls.map(([line]) => line).join('\n')
+    } finally {
+      print.mockRestore()
+    }
+  }
+
+  test.each(['bash', 'zsh', 'fish'])('has a script for %s', async (shell) => {
+    expect(await printed(['completion', shell])).toContain('peer complete --')
+  })
+
+  test('offers commands, options and their values', async () => {
+    expect(await printed(['complete', '--', 'down'])).toMatch(/^download\t/)
+    expect(await printed(['complete', '--', 'download', '--'])).toMatch(/--output\t[\s\S]*--json\t/)
+    expect(await printed(['complete', '--', 'locate', '--via', ''])).toMatch(/^local\t\nmaestro\t\nfriends\t/)
+  })
+
+  test.each([
+    ['upload', ''],
+    ['hash', 'a.txt', 'b'],
+    ['run', '--config', 'co'],
+    ['download', 'film.mkv', '-o', ''],
+  ])('leaves files of this machine to the shell: %s', async (...words) => {
+    expect(await run(['complete', '--', ...words])).toEqual({ code: 0, stdout: ':0\n', stderr: '' })
+  })
+
+  test('offers names of files in the network, but none that a shell would act upon', async () => {
+    agent.located.peers = [
+      provider('P2', 'film.mkv'),
+      provider('P2', 'filmación.mkv'),
+      provider('P2', 'fil$(reboot).mkv'),
+      provider('P2', 'fil`x`;y.mkv'),
+    ]
+    expect(await printed(['complete', '--', 'download', 'fil'])).toBe('film.mkv\t\nfilmación.mkv\t\n:4')
+  })
+})

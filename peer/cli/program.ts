@@ -1,0 +1,137 @@
+import { Command, CommanderError, Option } from 'commander'
+import { asNetworkError, NetworkError } from '../../common/errors.ts'
+import { VERSION } from '../../common/project.ts'
+import { Cli, type CommandModule, optionsFrom } from './cli.ts'
+import { EXIT, type ExitCode, exitCodeOf } from './exit.ts'
+import type { Io } from './io.ts'
+import { Output } from './output.ts'
+
+/** Every command by its name. Its module is loaded when it is called, so that none waits for what another needs. */
+const COMMANDS: Record<string, { summary: string; hidden?: boolean; load: () => Promise<CommandModule> }> = {
+  run: { summary: 'run an agent on this machine', load: () => import('./run.ts') },
+  status: { summary: 'how the agent is', load: () => import('./status.ts') },
+  list: { summary: 'the files that the agent shares', load: () => import('./list.ts') },
+  network: { summary: 'all peers and their files', load: () => import('./network.ts') },
+  search: { summary: 'find files by part of their name', load: () => import('./search.ts') },
+  locate: { summary: 'who has a file: by exact name or content id', load: () => import('./locate.ts') },
+  download: { summary: 'fetch a file, verified', load: () => import('./download.ts') },
+  upload: { summary: 'share a file here, or push it to another peer', load: () => import('./upload.ts') },
+  transfers: { summary: 'downloads of the agent: list them, cancel one', load: () => import('./transfers.ts') },
+  friends: { summary: 'the peers that the agent asks directly', load: () => import('./friends.ts') },
+  'add-peer': { summary: 'make a peer a friend of the agent', load: () => import('./add-peer.ts') },
+  'remove-peer': { summary: 'end a friendship', load: () => import('./remove-peer.ts') },
+  discover: { summary: 'ask a peer for the peers it knows, and add them', load: () => import('./discover.ts') },
+  refresh: { summary: 'scan the shared folder again now', load: () => import('./refresh.ts') },
+  hash: { summary: 'the content id of files', load: () => import('./hash.ts') },
+  completion: { summary: 'completion for your shell', load: () => import('./completion.ts') },
+  complete: { summary: 'what a shell asks for completion', hidden: true, load: () => import('./complete.ts') },
+}
+
+interface GlobalOptions {
+  agent?: string
+  token?: string
+  json?: boolean
+}
+
+/** Runs one command line (without the program's own name) to its end, and answers with the exit code. */
+export async function runCli(argv: readonly string[], io: Io): Promise<ExitCode> {
+  // Known before parsing, so that a wrong command line is told in the form that was asked for.
+  let out = new Output(io, { json: beforeDashes(argv).includes('--json') })
+  let cli: Cli | undefined
+  const program = createProgram(out, io)
+  program.hook('preSubcommand', async (_program, command) => {
+    const options = program.opts<GlobalOptions>()
+    out = new Output(io, { json: options.json ?? false })
+    cli = new Cli({ io, out, wholeProgram }, optionsFrom(options, io.env))
+    const { define } = await loadCommand(command.name())
+    define(command, cli)
+  })
+  try {
+    // `help NAME` as `NAME --help`, which loads the command first.
+    const [first, ...others] = argv
+    const args = first === 'help' && others.length > 0 ? [...others, '--help'] : argv
+    await program.parseAsync(args, { from: 'user' })
+    return cli?.exitCode ?? EXIT.done
+  } catch (thrown) {
+    if (thrown instanceof CommanderError && thrown.exitCode === 0) return EXIT.done
+    if (io.env.P2P_DEBUG === '1') io.stderr.write(`${thrown instanceof Error ? thrown.stack : thrown}\n`)
+    const error = thrown instanceof CommanderError ? usageError(thrown, program) : asNetworkError(thrown)
+    const explained = cli?.explain(error) ?? error
+    out.error(explained)
+    if (explained.details.choices !== undefined && !out.json) {
+      const { showChoices } = await import('./choices.ts')
+      showChoices(explained.details.choices, out)
+    }
+    return exitCodeOf(explained)
+  } finally {
+    await cli?.close()
+  }
+}
+
+/** The program with its commands by name and summary; their modules fill them in. */
+function createProgram(out: Output, io: Io, commands = Object.entries(COMMANDS)): Command {
+  const program = new Command('peer')
+    .description('A peer-to-peer network for sharing files in a lab, a classroom or a cluster.')
+    .version(VERSION, '-V, --version', 'the version of this program')
+    .addOption(new Option('--agent <url>', 'the agent to speak to (env P2P_AGENT; default http://127.0.0.1:8000)'))
+    .addOption(new Option('--token <token>', 'the token of an agent on another machine (env P2P_TOKEN)'))
+    .addOption(new Option('--json', 'one JSON document on stdout, and nothing else'))
+    .helpOption('-h, --help', 'what a command does, with examples')
+    .configureHelp({ showGlobalOptions: true, helpWidth: io.stdout.columns ?? 100 })
+    .configureOutput({
+      writeOut: (text) => io.stdout.write(text),
+      // Errors come to runCli as exceptions; what is left for stderr is the help after a missing command.
+      writeErr: (text) => !out.json && io.stderr.write(text),
+      outputError: () => {},
+    })
+    .exitOverride()
+    .showSuggestionAfterError()
+    .addHelpText(
+      'after',
+      `
+Examples:
+  peer run --config config/peer1.json        run an agent
+  peer network                               who is there, with which files
+  peer download film.mkv                     into the shared folder, verified
+  peer download film.mkv -o ~/Videos         to another place
+  peer locate film.mkv --explain             who has it, and how that was found out
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 unreachable, 5 verification failed`,
+    )
+  for (const [name, { summary, hidden }] of commands)
+    program
+      .command(name, { hidden: hidden ?? false })
+      .summary(summary)
+      .description(sentence(summary))
+  return program
+}
+
+async function loadCommand(name: string): Promise<CommandModule> {
+  const entry = COMMANDS[name]
+  if (!entry) throw new NetworkError('invalid', `no command "${name}"`)
+  return entry.load()
+}
+
+/** All but the two commands of completion, which its library adds itself. */
+async function wholeProgram(cli: Cli): Promise<Command> {
+  const completed = Object.entries(COMMANDS).filter(([name]) => !name.startsWith('comple'))
+  const program = createProgram(cli.out, cli.io, completed)
+  for (const command of program.commands) (await loadCommand(command.name())).define(command, cli)
+  return program
+}
+
+function sentence(summary: string): string {
+  return `${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`
+}
+
+function beforeDashes(argv: readonly string[]): readonly string[] {
+  const dashes = argv.indexOf('--')
+  return dashes === -1 ? argv : argv.slice(0, dashes)
+}
+
+function usageError(error: CommanderError, program: Command): NetworkError {
+  if (error.code === 'commander.help') return new NetworkError('invalid', 'name a command; see "peer --help"')
+  const message = error.message.replace(/^error: /, '').replaceAll('\n', ' ')
+  const command = program.args[0] !== undefined && program.args[0] in COMMANDS ? `${program.args[0]} ` : ''
+  return new NetworkError('invalid', `${message}; see "peer ${command}--help"`)
+}

@@ -1,0 +1,90 @@
+import type { Stats } from 'node:fs'
+import type { FileHandle } from 'node:fs/promises'
+import { systemClock } from '../../common/clock.ts'
+import { NetworkError } from '../../common/errors.ts'
+import type { PeerId } from '../../common/ids.ts'
+import { RpcClients } from '../rpc/client.ts'
+import { pushFile } from '../rpc/push.ts'
+import type { ContentReader } from '../transfer/contents.ts'
+import { Uploader } from '../transfer/uploader.ts'
+import type { Cli } from './cli.ts'
+import { hashOpen, openRegular } from './hash.ts'
+import type { Item, Uploaded } from './uploaded.ts'
+
+interface Target {
+  peer: PeerId
+  rest: string
+  grpc_port: number
+}
+
+/** Pushes files to another peer, over gRPC, from this process. */
+export async function pushUpload(to: string, dummy: boolean, cli: Cli): Promise<(item: Item) => Promise<Uploaded>> {
+  const target = await findTarget(to, cli)
+  const clients = new RpcClients()
+  cli.onClose(async () => clients.close())
+  const uploader = new Uploader({ clock: systemClock })
+  return async ({ path, name }) => {
+    const file = await openRegular(path)
+    try {
+      const stat = await file.stat()
+      const manifest = await hashOpen(file, path, cli)
+      const progress = cli.out.progress(name)
+      const begin = performance.now()
+      const { bytes, simulated } = await pushFile(
+        { clients, uploader },
+        target,
+        {
+          filename: name,
+          manifest,
+          reader: unchangedReader(file, stat, path),
+          dummy,
+          onProgress: (sent) => progress.update(Math.min(sent, stat.size), stat.size),
+        },
+        cli.io.signal,
+      ).finally(() => progress.stop())
+      const seconds = (performance.now() - begin) / 1000
+      const outcome = simulated ? 'simulated' : bytes === 0 && stat.size > 0 ? 'there already' : 'shared'
+      return { name, size: stat.size, id: manifest.id, outcome, to: target.peer, bytes, seconds }
+    } finally {
+      await file.close()
+    }
+  }
+}
+
+/** Reads a file as long as it is the one that was hashed. */
+function unchangedReader(file: FileHandle, hashed: Stats, path: string): Pick<ContentReader, 'read'> {
+  return {
+    async read(into, position) {
+      let filled = 0
+      while (filled < into.length) {
+        const { bytesRead } = await file.read(into, filled, into.length - filled, position + filled)
+        if (bytesRead === 0) break
+        filled += bytesRead
+      }
+      const { size, mtimeMs } = await file.stat()
+      if (filled < into.length || size !== hashed.size || mtimeMs !== hashed.mtimeMs)
+        throw new NetworkError('conflict', `${path} changed while it was sent: try again once it is left alone`)
+    },
+  }
+}
+
+/** A peer by its REST address, or by its id among those that the agent and the Maestro know. */
+async function findTarget(to: string, cli: Cli): Promise<Target> {
+  const rest = /[:/]/.test(to) ? to : await addressOf(to, cli)
+  const peer = await cli.peer(rest)
+  const { id, grpc_port } = await peer.info()
+  return { peer: id, rest: peer.url, grpc_port }
+}
+
+async function addressOf(id: string, cli: Cli): Promise<string> {
+  const agent = await cli.agent()
+  const { peers } = await agent.knownPeers()
+  const known = peers.find((peer) => peer.id === id)
+  if (known) return known.rest
+  const { maestro_url } = await agent.info()
+  if (maestro_url !== null) {
+    const maestro = await cli.maestro(maestro_url)
+    for await (const peer of maestro.allPeers({ signal: cli.io.signal })) if (peer.id === id) return peer.rest
+  }
+  throw new NetworkError('not_found', `no peer "${id}" is known: see "peer network", or give its address (http://…)`)
+}

@@ -1,0 +1,48 @@
+import type { Command } from 'commander'
+import type { PeerInfo } from '../../common/schemas.ts'
+import type { Cli } from './cli.ts'
+import { count, duration, size, styled, type Text } from './text.ts'
+
+export function define(command: Command, cli: Cli): void {
+  command
+    .addHelpText(
+      'after',
+      `
+Examples:
+  peer status
+  peer status --agent http://192.168.1.20:8000
+  peer status --json | jq .maestro`,
+    )
+    .action(async () => {
+      const info = await (await cli.agent()).info()
+      cli.out.document(info)
+      cli.out.line(styled('bold', info.id), ` is up for ${duration(info.uptime_s)} (version ${info.version})`)
+      cli.out.fields([
+        ['REST', info.rest_url],
+        ['gRPC', `port ${info.grpc_port}`],
+        [
+          'Shares',
+          `${count(info.files, 'file')}, ${size(info.bytes)} (revision ${info.revision})`,
+          ...(info.scanning ? [styled('yellow', '  the first scan is still going on')] : []),
+        ],
+        ['Maestro', ...maestroText(info)],
+        ...(info.transfer === 'dummy'
+          ? [['Transfers', styled('yellow', 'dummy: simulated, no byte moves')] as const]
+          : []),
+      ])
+    })
+}
+
+/** How a peer stands with the Maestro, and what is wrong where something is. */
+export function maestroText({ maestro, maestro_url, maestro_problem }: PeerInfo): Text[] {
+  switch (maestro) {
+    case 'registered':
+      return [`${maestro_url} `, styled('green', 'registered')]
+    case 'unreachable':
+      return [`${maestro_url} `, styled('red', 'does not answer'), '; lookups go to the friends until it is back']
+    case 'refused':
+      return [`${maestro_url} `, styled('red', 'refused the registration'), `: ${maestro_problem ?? 'no reason given'}`]
+    case 'none':
+      return ['none configured; lookups go to the friends']
+  }
+}

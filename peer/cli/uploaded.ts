@@ -1,0 +1,49 @@
+import { type ContentId, type FileName, shortId } from '../../common/ids.ts'
+import type { Cli } from './cli.ts'
+import { duration, rate, size, styled } from './text.ts'
+
+/** A file to upload, and the name it gets in the network. */
+export interface Item {
+  path: string
+  name: FileName
+}
+
+/** What became of one file. */
+export interface Uploaded {
+  name: FileName
+  /** bytes */
+  size: number
+  id: ContentId
+  outcome: 'shared' | 'there already' | 'simulated'
+  /** whither: the agent, or the peer it was pushed to */
+  to: string
+  /** that went over the network; for a simulation, that would have */
+  bytes: number
+  seconds: number
+}
+
+export function printUpload({ name, size: total, id, outcome, to, bytes, seconds }: Uploaded, cli: Cli): void {
+  const what = `${size(total)}, content ${shortId(id)}`
+  switch (outcome) {
+    case 'shared': {
+      const speed = seconds > 0 ? `, ${duration(seconds)}, ${rate(bytes / seconds)}` : ''
+      cli.out.line(styled('bold', name), ': ', styled('green', 'shared'), ` at ${to} (${what}${speed})`)
+      break
+    }
+    case 'there already':
+      cli.out.line(
+        styled('bold', name),
+        ': ',
+        styled('green', 'there already'),
+        ` at ${to} (${what}); nothing was sent`,
+      )
+      break
+    case 'simulated':
+      cli.out.line(
+        styled('bold', name),
+        ': ',
+        styled('yellow', 'simulated, nothing was sent'),
+        `: ${size(bytes)} would have gone to ${to} (${what})`,
+      )
+  }
+}

@@ -1,0 +1,68 @@
+import { z } from 'zod'
+import { parseRestUrl } from '../common/address.ts'
+import { pathKey, portKey } from '../common/config.ts'
+import { LOG_LEVELS } from '../common/log.ts'
+import { PeerIdSchema, TransferModeSchema } from '../common/schemas.ts'
+
+const url = () =>
+  z.string().superRefine((value, context) => {
+    try {
+      parseRestUrl(value)
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: (error as Error).message })
+    }
+  })
+
+export const PeerConfig = z.strictObject({
+  id: PeerIdSchema.describe("this peer's name in the network"),
+  ip: z.string().default('0.0.0.0').describe('address to listen on'),
+  port: portKey().default(8000).describe('REST port; 0 is any free one'),
+  grpc_port: portKey().default(50051).describe('gRPC port; 0 is any free one'),
+  shared_dir: pathKey().describe('the folder to share'),
+  maestro_url: url().optional().describe('the Maestro; without it lookups go to the friends'),
+  friend_peer_primary: url().optional().describe('REST URL of the friend that is asked first'),
+  friend_peer_backup: url().optional().describe('REST URL of the friend that is asked next'),
+  advertise_host: z
+    .string()
+    .min(1)
+    .max(253)
+    .optional()
+    .describe(
+      'host that others reach this peer at (default: ip, or where that is 0.0.0.0 the address it reaches the Maestro from)',
+    ),
+  state_dir: pathKey().optional().describe('where the catalog and the friend list are kept (default .state/ID)'),
+  transfer: TransferModeSchema.default('real').describe('dummy (ECO) simulates every transfer and moves no byte'),
+  token: z
+    .string()
+    .min(8)
+    .max(200)
+    .optional()
+    .describe("lets the user's own routes be used from other machines, as a bearer token"),
+  accept_uploads: z.boolean().default(true).describe('whether other peers may push files into the shared folder'),
+  reserve_bytes: z
+    .int()
+    .min(0)
+    .default(64 * 1024 * 1024)
+    .describe('free disk space that no download may touch, bytes'),
+  upload_slots: z.int().min(1).max(1000).default(16).describe('pieces read and sent at the same time'),
+  lookup_timeout_ms: z
+    .int()
+    .min(50)
+    .max(60_000)
+    .default(1000)
+    .describe('bound on one question to the Maestro or a friend, ms'),
+  settle_ms: z
+    .int()
+    .min(10)
+    .max(60_000)
+    .default(100)
+    .describe('how long a file must have been left alone before it is hashed, ms'),
+  rescan_s: z
+    .int()
+    .min(1)
+    .max(86_400)
+    .default(300)
+    .describe('seconds between whole scans, should the system lose a change'),
+  log_level: z.enum(LOG_LEVELS).default('info').describe(LOG_LEVELS.join(', ')),
+})
+export type PeerConfig = z.infer<typeof PeerConfig>

@@ -1,0 +1,156 @@
+import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { z } from 'zod'
+import { parseRestUrl } from '../common/address.ts'
+import { errnoOf, NetworkError } from '../common/errors.ts'
+import type { PeerId } from '../common/ids.ts'
+import type { Logger } from '../common/log.ts'
+import { RestClient } from '../common/rest-client.ts'
+import { type Friend, PeerInfo, type PeerSearchQuery, PeerSearchResponse } from '../common/schemas.ts'
+import type { FriendPeer } from './locate/friends.ts'
+
+export interface FriendsOptions {
+  /** who this peer is: it is no friend of its own */
+  self: PeerId
+  primary?: string | undefined
+  backup?: string | undefined
+  /** JSON file that keeps the added ones */
+  file: string
+  /** bound on one question, ms */
+  timeoutMs: number
+}
+
+const MAX_FRIENDS = 64
+const Saved = z.array(z.string()).max(MAX_FRIENDS)
+
+/** One friend: asked over REST, remembered with what was last seen of it. */
+class FriendClient implements FriendPeer {
+  readonly url: string
+  readonly role: Friend['role']
+  id: PeerId | null = null
+  alive: boolean | null = null
+  readonly #rest: RestClient
+
+  constructor(url: string, role: Friend['role'], timeoutMs: number) {
+    this.url = url
+    this.role = role
+    this.#rest = new RestClient({ name: 'the friend', baseUrl: url, timeoutMs })
+  }
+
+  async search(query: PeerSearchQuery, signal: AbortSignal) {
+    const answer = await this.#ask(this.#rest.call('GET', '/search', PeerSearchResponse, { query, signal }))
+    this.id = answer.peer
+    return answer
+  }
+
+  /** Asks who it is. */
+  async identify(): Promise<PeerId> {
+    this.id = (await this.#ask(this.#rest.call('GET', '/info', PeerInfo.pick({ id: true })))).id
+    return this.id
+  }
+
+  async #ask<T>(answer: Promise<T>): Promise<T> {
+    try {
+      const received = await answer
+      this.alive = true
+      return received
+    } catch (error) {
+      if (error instanceof NetworkError && error.code === 'unavailable') this.alive = false
+      throw error
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#rest.close()
+  }
+}
+
+/** The peers that are asked directly: the configured primary and backup, and those added since. */
+export class Friends {
+  readonly #options: FriendsOptions
+  #friends: FriendClient[] = []
+
+  /** @throws NetworkError `invalid` where a configured URL is none */
+  constructor(deps: { log: Logger }, options: FriendsOptions) {
+    this.#options = options
+    if (options.primary !== undefined) this.#insert(options.primary, 'primary')
+    if (options.backup !== undefined) this.#insert(options.backup, 'backup')
+    for (const url of readSaved(options.file, deps.log)) this.#insert(url, 'added')
+  }
+
+  /** In the order in which they are asked. */
+  peers(): readonly FriendPeer[] {
+    return this.#friends
+  }
+
+  list(): Friend[] {
+    return this.#friends.map(({ url, role, id, alive }) => ({ url, role, id, alive }))
+  }
+
+  /**
+   * Adds a peer that answers. One that is there already, under whatever address, changes nothing.
+   * @throws NetworkError `unavailable` where it does not answer; `invalid` for no URL, or this peer itself; `limited`
+   *   where the list is full
+   */
+  async add(text: string): Promise<void> {
+    const { url } = parseRestUrl(text)
+    if (this.#friends.some((f) => f.url === url)) return
+    const friend = new FriendClient(url, 'added', this.#options.timeoutMs)
+    try {
+      const strangers = this.#friends.filter((f) => f.id === null)
+      const [id] = await Promise.all([friend.identify(), Promise.allSettled(strangers.map((f) => f.identify()))])
+      if (id === this.#options.self) throw new NetworkError('invalid', `${url} is this agent itself`)
+      if (this.#friends.some((f) => f.id === id || f.url === url)) return await friend.close()
+      if (this.#friends.length >= MAX_FRIENDS)
+        throw new NetworkError('limited', `${MAX_FRIENDS} friends are the most: remove one first`)
+      this.#save([...this.#friends, friend])
+      this.#friends.push(friend)
+    } catch (error) {
+      await friend.close()
+      throw error
+    }
+  }
+
+  /** @throws NetworkError `not_found`; `conflict` for the primary and the backup, which the configuration names */
+  async remove(text: string): Promise<void> {
+    const { url } = parseRestUrl(text)
+    const friend = this.#friends.find((f) => f.url === url)
+    if (!friend) throw new NetworkError('not_found', `${url} is not in the friend list`)
+    if (friend.role !== 'added')
+      throw new NetworkError('conflict', `${url} is the ${friend.role} friend: change it in the configuration`)
+    const others = this.#friends.filter((f) => f !== friend)
+    this.#save(others)
+    this.#friends = others
+    await friend.close()
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#friends.map((friend) => friend.close()))
+  }
+
+  #insert(text: string, role: Friend['role']): void {
+    const { url } = parseRestUrl(text)
+    if (!this.#friends.some((f) => f.url === url))
+      this.#friends.push(new FriendClient(url, role, this.#options.timeoutMs))
+  }
+
+  #save(friends: readonly FriendClient[]): void {
+    const added = friends.filter((f) => f.role === 'added').map((f) => f.url)
+    writeFileSync(`${this.#options.file}.new`, JSON.stringify(added))
+    renameSync(`${this.#options.file}.new`, this.#options.file)
+  }
+}
+
+function readSaved(file: string, log: Logger): string[] {
+  try {
+    return Saved.parse(JSON.parse(readFileSync(file, 'utf8'))).filter((url) => {
+      try {
+        return Boolean(parseRestUrl(url))
+      } catch {
+        return false
+      }
+    })
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') log.warn({ file, err: error }, 'the friend list is unreadable and begins empty')
+    return []
+  }
+}

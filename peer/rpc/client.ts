@@ -1,0 +1,178 @@
+import { Client, type ClientDuplexStream } from '@grpc/grpc-js'
+import type { MethodDefinition } from '@grpc/proto-loader'
+import { parseRestUrl } from '../../common/address.ts'
+import { NetworkError } from '../../common/errors.ts'
+import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
+import type { Manifest } from '../../common/merkle.ts'
+import { channelTo, fromStatus } from '../../common/rpc.ts'
+import type { Frame, ManifestClaim, NamedSource, PieceStream } from '../transfer/source.ts'
+import {
+  contentIdOfWire,
+  contentIdToWire,
+  manifestOfWire,
+  type ProviderMessage,
+  type TakerMessage,
+  TRANSFER_SERVICE,
+  type WireManifest,
+} from './codec.ts'
+import { CallPieceStream, framesOf, messagesOf } from './streams.ts'
+
+/** A peer as its gRPC port is reached. */
+export interface RpcTarget {
+  readonly peer: PeerId
+  /** its REST URL: the host counts */
+  readonly rest: string
+  readonly grpc_port: number
+}
+
+export interface RpcClientsOptions {
+  /** channels kept, the least recently used are closed beyond (default 64); those in use are kept anyway */
+  maxChannels?: number
+}
+
+/** Bound on a manifest's way here. */
+const MANIFEST_MS = 15_000
+
+interface Channel {
+  client: Client
+  calls: number
+}
+
+/**
+ * gRPC channels to other peers, one a host and port, opened when first used and closed when idle. A call holds its
+ * channel; a channel without calls may be closed to make room.
+ */
+export class RpcClients {
+  #channels = new Map<string, Channel>()
+  #maxChannels: number
+
+  constructor(options: RpcClientsOptions = {}) {
+    this.#maxChannels = options.maxChannels ?? 64
+  }
+
+  source(target: RpcTarget): NamedSource {
+    return new GrpcSource(this, target)
+  }
+
+  /** @throws NetworkError as the peer answered; `unavailable` */
+  unary<Request, Answer>(
+    target: RpcTarget,
+    method: MethodDefinition<Request, Answer>,
+    request: Request,
+    deadlineMs: number,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const channel = this.#hold(target)
+    return new Promise<Answer>((resolve, reject) => {
+      if (signal.aborted) throw new NetworkError('cancelled', 'cancelled')
+      const call = channel.client.makeUnaryRequest(
+        method.path,
+        method.requestSerialize,
+        method.responseDeserialize,
+        request,
+        { deadline: Date.now() + deadlineMs },
+        (error, answer) => {
+          signal.removeEventListener('abort', cancel)
+          if (error) reject(fromStatus(error, target.peer))
+          else resolve(answer as Answer)
+        },
+      )
+      const cancel = () => call.cancel()
+      signal.addEventListener('abort', cancel, { once: true })
+    }).finally(() => this.#release(channel))
+  }
+
+  /** A conversation both ways; `gone` aborts at its end, however it ends. */
+  duplex<Request, Answer>(
+    target: RpcTarget,
+    method: Pick<MethodDefinition<Request, never, never, Answer>, 'path' | 'requestSerialize' | 'responseDeserialize'>,
+    signal: AbortSignal,
+  ): { call: ClientDuplexStream<Request, Answer>; gone: AbortSignal } {
+    const channel = this.#hold(target)
+    const gone = new AbortController()
+    const call = channel.client.makeBidiStreamRequest(method.path, method.requestSerialize, method.responseDeserialize)
+    const cancel = () => call.cancel()
+    signal.addEventListener('abort', cancel, { once: true })
+    // The reader of the messages meets the error; where nobody reads any more, nobody needs it.
+    call.on('error', () => {})
+    call.once('status', () => {
+      signal.removeEventListener('abort', cancel)
+      this.#release(channel)
+      gone.abort()
+    })
+    if (signal.aborted) cancel()
+    return { call, gone: gone.signal }
+  }
+
+  /** Closes every channel; calls under way fail. */
+  close(): void {
+    for (const { client } of this.#channels.values()) client.close()
+    this.#channels.clear()
+  }
+
+  #hold(target: RpcTarget): Channel {
+    const { host } = parseRestUrl(target.rest)
+    const { address, credentials, options } = channelTo(host, target.grpc_port)
+    const channel = this.#channels.get(address) ?? { client: new Client(address, credentials, options), calls: 0 }
+    channel.calls++
+    this.#channels.delete(address)
+    this.#channels.set(address, channel)
+    this.#trim()
+    return channel
+  }
+
+  #release(channel: Channel): void {
+    channel.calls--
+    this.#trim()
+  }
+
+  #trim(): void {
+    let excess = this.#channels.size - this.#maxChannels
+    if (excess <= 0) return
+    for (const [address, { client, calls }] of this.#channels) {
+      if (calls > 0) continue
+      client.close()
+      this.#channels.delete(address)
+      if (--excess === 0) return
+    }
+  }
+}
+
+class GrpcSource implements NamedSource {
+  readonly peer: PeerId
+  #clients: RpcClients
+  #target: RpcTarget
+
+  constructor(clients: RpcClients, target: RpcTarget) {
+    this.peer = target.peer
+    this.#clients = clients
+    this.#target = target
+  }
+
+  async manifest(id: ContentId, signal: AbortSignal): Promise<ManifestClaim> {
+    return manifestOfWire(await this.#getManifest({ content_id: contentIdToWire(id) }, signal))
+  }
+
+  async resolve(name: FileName, signal: AbortSignal): Promise<{ id: ContentId; size: number }> {
+    const { content_id, size } = await this.#getManifest({ filename: name }, signal)
+    return { id: contentIdOfWire(content_id), size }
+  }
+
+  open(manifest: Manifest, dummy: boolean, signal: AbortSignal): PieceStream {
+    const { call } = this.#clients.duplex<TakerMessage, ProviderMessage>(this.#target, TRANSFER_SERVICE.Fetch, signal)
+    call.write({ kind: 'open', open: { content_id: contentIdToWire(manifest.id), dummy } })
+    return new CallPieceStream(call, this.#frames(messagesOf(call)), () => call.cancel())
+  }
+
+  async *#frames(messages: AsyncIterable<ProviderMessage>): AsyncGenerator<Frame> {
+    try {
+      yield* framesOf(messages, this.peer)
+    } catch (error) {
+      throw fromStatus(error, this.peer)
+    }
+  }
+
+  #getManifest(request: { content_id?: Buffer; filename?: string }, signal: AbortSignal): Promise<WireManifest> {
+    return this.#clients.unary(this.#target, TRANSFER_SERVICE.GetManifest, request, MANIFEST_MS, signal)
+  }
+}

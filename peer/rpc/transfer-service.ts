@@ -1,0 +1,191 @@
+import type { handleBidiStreamingCall, handleUnaryCall, ServerDuplexStream } from '@grpc/grpc-js'
+import { Metadata } from '@grpc/grpc-js'
+import type { Clock } from '../../common/clock.ts'
+import { asNetworkError, NetworkError } from '../../common/errors.ts'
+import { type PeerId, parseFileName } from '../../common/ids.ts'
+import type { Logger } from '../../common/log.ts'
+import { toStatus, wordsFor } from '../../common/rpc.ts'
+import { type Contents, sharedManifest } from '../transfer/contents.ts'
+import type { Receiver } from '../transfer/receiver.ts'
+import type { Uploader } from '../transfer/uploader.ts'
+import { Watchdog } from '../transfer/watchdog.ts'
+import { resetCall, streamBeneath } from './beneath.ts'
+import {
+  contentIdOfWire,
+  manifestOfWire,
+  manifestToWire,
+  type ProviderMessage,
+  type ProviderOutput,
+  type TakerMessage,
+  type WireManifest,
+} from './codec.ts'
+import { encodePrefixedFrame } from './frame-codec.ts'
+import {
+  CallPieceStream,
+  CallSink,
+  framesOf,
+  messagesOf,
+  requestsOf,
+  type WriteFrame,
+  writeThrough,
+} from './streams.ts'
+
+export interface TransferServiceDeps {
+  contents: Contents
+  uploader: Uploader
+  receiver: Receiver
+  clock: Clock
+  log: Logger
+}
+
+export interface TransferServiceOptions {
+  /** every conversation is a simulation */
+  dummy: boolean
+  /** a taker that asks for nothing for this long is sent away, ms (default 60,000) */
+  idleMs?: number | undefined
+}
+
+type Result = Extract<TakerMessage, { kind: 'result' }>['result']
+type FetchCall = ServerDuplexStream<TakerMessage, ProviderOutput>
+type PushCall = ServerDuplexStream<ProviderMessage, TakerMessage>
+
+/** The Transfer service: conversations on the wire to conversations of `transfer/`. */
+export class TransferServiceHandlers {
+  #deps: TransferServiceDeps
+  #dummy: boolean
+  #idleMs: number
+
+  constructor(deps: TransferServiceDeps, options: TransferServiceOptions) {
+    this.#deps = deps
+    this.#dummy = options.dummy
+    this.#idleMs = options.idleMs ?? 60_000
+  }
+
+  readonly getManifest: handleUnaryCall<{ content_id: Buffer; filename: string }, WireManifest> = (call, callback) => {
+    try {
+      const { content_id, filename } = call.request
+      const wanted = content_id.length > 0 ? { id: contentIdOfWire(content_id) } : { name: parseFileName(filename) }
+      callback(null, manifestToWire(sharedManifest(this.#deps.contents, wanted)))
+    } catch (error) {
+      callback(toStatus(error))
+    }
+  }
+
+  readonly fetch: handleBidiStreamingCall<TakerMessage, ProviderOutput> = (call) => {
+    this.#run(call, (gone) => this.#fetch(call, gone))
+  }
+
+  readonly push: handleBidiStreamingCall<ProviderMessage, TakerMessage> = (call) => {
+    this.#run(call, (gone) => this.#push(call, gone))
+  }
+
+  async #fetch(call: FetchCall, gone: AbortSignal): Promise<void> {
+    const { uploader, contents } = this.#deps
+    const sink = new CallSink(writeBeneath(call), gone, () => resetCall(call))
+    const messages = this.#awaited(messagesOf<TakerMessage>(call), (reason) => sink.cut(reason))
+    try {
+      const first = await messages.next()
+      if (first.done || first.value.kind !== 'open') throw new NetworkError('invalid', 'begin with "open"')
+      const { content_id, dummy } = first.value.open
+      const id = contentIdOfWire(content_id)
+      await uploader.serve(contents, id, dummy || this.#dummy, requestsOf(messages), sink, gone)
+    } finally {
+      leave(messages)
+    }
+  }
+
+  async #push(call: PushCall, gone: AbortSignal): Promise<void> {
+    const stalled = (reason: NetworkError) => {
+      this.#deps.log.debug({ peer: call.getPeer(), err: reason }, 'a push stalled')
+      resetCall(call)
+    }
+    const messages = this.#awaited(messagesOf<ProviderMessage>(call), stalled)
+    const result = await this.#receive(call, messages, gone).catch((error) => {
+      const known = asNetworkError(error)
+      if (known.code === 'internal') this.#deps.log.error({ peer: call.getPeer(), err: error }, 'a push failed')
+      return { ok: false, code: known.code, message: wordsFor(known), bytes: 0, simulated: false }
+    })
+    leave(messages)
+    call.write({ kind: 'result', result })
+  }
+
+  async #receive(call: PushCall, messages: AsyncIterableIterator<ProviderMessage>, gone: AbortSignal): Promise<Result> {
+    const first = await messages.next()
+    if (first.done || first.value.kind !== 'offer') throw new NetworkError('invalid', 'begin with "offer"')
+    const { filename, manifest, dummy } = first.value.offer
+    if (!manifest) throw new NetworkError('invalid', 'an offer has a manifest')
+    const from = call
+      .getPeer()
+      .replace(/[^A-Za-z0-9._-]+/g, '-')
+      .replace(/^[^A-Za-z0-9]+/, '') as PeerId
+    const stream = new CallPieceStream(call, framesOf(messages, from), () => {})
+    const offer = { filename, id: contentIdOfWire(manifest.content_id), claim: manifestOfWire(manifest), dummy }
+    const { outcome, name, bytes } = await this.#deps.receiver.receive(offer, from, stream, gone)
+    const message = {
+      done: `stored "${name}"`,
+      simulated: `dummy: would have stored "${name}"`,
+      'already here': `"${name}" is already here`,
+    }[outcome]
+    return { ok: true, code: '', message, bytes, simulated: outcome === 'simulated' }
+  }
+
+  /** Runs a conversation; the call ends with it, and it with the call. */
+  #run<Request, Answer>(
+    call: ServerDuplexStream<Request, Answer>,
+    conversation: (gone: AbortSignal) => Promise<void>,
+  ): void {
+    const gone = new AbortController()
+    call.on('cancelled', () => gone.abort())
+    conversation(gone.signal).then(
+      () => call.end(),
+      (error) => {
+        const known = asNetworkError(error)
+        if (known.code === 'internal') this.#deps.log.error({ peer: call.getPeer(), err: error }, 'a call failed')
+        call.emit('error', toStatus(known))
+      },
+    )
+  }
+
+  /** The messages, none of which may let this side wait for too long. */
+  async *#awaited<T>(
+    messages: AsyncIterableIterator<T>,
+    onIdle: (reason: NetworkError) => void,
+  ): AsyncGenerator<T, undefined> {
+    const idle = new Watchdog(this.#deps.clock, this.#idleMs, () =>
+      onIdle(new NetworkError('unavailable', `no message for ${this.#idleMs / 1000} s`)),
+    )
+    try {
+      for (;;) {
+        idle.begin()
+        const next = await messages.next()
+        idle.end()
+        if (next.done) return undefined
+        yield next.value
+      }
+    } finally {
+      await idle.stop()
+    }
+  }
+}
+
+/**
+ * Whoever reads no more messages says so: the watch over a wait for them would run for good. Not awaited, since a
+ * message that is waited for comes, or fails, only with the end of the call.
+ */
+function leave(messages: AsyncGenerator<unknown>): void {
+  messages.return(undefined).catch(() => {})
+}
+
+/**
+ * Frames go into the HTTP/2 stream itself, from the buffer that they were read into: grpc-js would copy each into memory
+ * of its own, and the collection of that memory costs more time than the sending.
+ */
+function writeBeneath(call: FetchCall): WriteFrame {
+  const stream = streamBeneath(call)
+  if (!stream) return writeThrough(call)
+  call.sendMetadata(new Metadata())
+  return (frame, done) => {
+    if (stream.writable) stream.write(encodePrefixedFrame(frame), done)
+    else done(new Error('the call is over'))
+  }
+}

@@ -1,0 +1,67 @@
+import { NetworkError } from '../../common/errors.ts'
+import { type ContentId, type FileName, shortId } from '../../common/ids.ts'
+import type { Manifest } from '../../common/merkle.ts'
+
+/** What the transfer machinery needs of the disk. The catalog implements both ends over the shared folder. */
+
+/** The provider's side: contents that can be served. */
+export interface Contents {
+  manifest(id: ContentId): Manifest | undefined
+  /** What this peer shares under the name. */
+  get(name: FileName): { readonly id: ContentId } | undefined
+  /**
+   * @throws NetworkError `not_found`; `conflict` where the file on disk is no longer what was hashed
+   */
+  open(id: ContentId): ContentReader
+}
+
+/**
+ * What this peer shares under a name, or of a content id.
+ * @throws NetworkError `not_found`
+ */
+export function sharedManifest(contents: Contents, wanted: { name: FileName } | { id: ContentId }): Manifest {
+  const id = 'id' in wanted ? wanted.id : contents.get(wanted.name)?.id
+  const manifest = id === undefined ? undefined : contents.manifest(id)
+  if (manifest) return manifest
+  const what = 'id' in wanted ? `the content ${shortId(wanted.id)}…` : `"${wanted.name}"`
+  throw new NetworkError('not_found', `this peer does not share ${what}`)
+}
+
+export interface ContentReader {
+  /** bytes */
+  readonly size: number
+  /**
+   * Fills `into` from `position` on, then checks that the file is still the one that was hashed.
+   * @throws NetworkError `conflict` where it changed meanwhile: nothing of `into` may be used
+   */
+  read(into: Uint8Array, position: number): Promise<void>
+  close(): void
+}
+
+/** The taker's side: where a download lands. */
+export interface Landing {
+  /** What stands under `name` already; undefined where the name is free. */
+  existing(name: FileName): ContentId | 'unknown' | undefined
+  /**
+   * Opens the hidden partial file of this content, keeping the bytes of an earlier attempt; one opener at a time.
+   * @throws NetworkError `conflict` where another transfer has it open; `forbidden` in a read-only folder;
+   *   `unavailable` where the disk has no room for `size` bytes
+   */
+  openPartial(manifest: Manifest): Promise<PartialFile>
+}
+
+export interface PartialFile {
+  /** open for reading and writing; of `manifest.size` bytes, sparse where nothing was written */
+  readonly fd: number
+  /** whether it holds bytes of an earlier attempt, which may or may not be right */
+  readonly resumed: boolean
+  /**
+   * Makes the whole, verified file durable and visible under `name`; never replaces another content.
+   * @throws NetworkError `conflict` where `name` has other content by now; the partial file stays
+   */
+  publish(name: FileName): Promise<void>
+  /** Closes it and keeps the bytes for a later attempt; after `publish`, does nothing. */
+  close(): Promise<void>
+  /** Closes and deletes it. */
+  discard(): Promise<void>
+}

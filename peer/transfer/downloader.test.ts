@@ -1,0 +1,302 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import { ManualClock, systemClock } from '../../common/clock.ts'
+import { NetworkError } from '../../common/errors.ts'
+import type { FileName } from '../../common/ids.ts'
+import { HASH_SIZE, MIN_PIECE_SIZE, manifestOf } from '../../common/merkle.ts'
+import { WorkerHasher } from '../hashing/worker-hasher.ts'
+import { Downloader, type DownloaderOptions } from './downloader.ts'
+import type { Frame } from './source.ts'
+import {
+  type Behaviour,
+  framesOfPiece,
+  honest,
+  MemorySource,
+  patternOf,
+  simulating,
+  TemporaryLanding,
+} from './test-support.ts'
+
+const PIECE = MIN_PIECE_SIZE
+const NAME = 'film.mkv' as FileName
+const film = patternOf(6 * PIECE + 1234)
+const never = new AbortController().signal
+
+const hasher = new WorkerHasher({}, { size: 1 })
+let landing: TemporaryLanding
+beforeAll(() => hasher.verifyFile(0, manifestOf(Buffer.alloc(0))))
+afterAll(() => hasher.close())
+beforeEach(async () => {
+  landing = await TemporaryLanding.create()
+})
+afterEach(async () => {
+  expect(landing.open.size).toBe(0)
+  await landing.remove()
+})
+
+function download(
+  sources: MemorySource[],
+  options: DownloaderOptions & { dummy?: boolean; signal?: AbortSignal } = {},
+) {
+  const notes: string[] = []
+  const verified = new Map<string, number>()
+  const { dummy = false, signal = new AbortController().signal, ...rest } = options
+  const downloader = new Downloader({ landing, hasher, clock: systemClock }, { stallMs: 2000, ...rest })
+  const run = downloader.run(
+    {
+      id: manifestOf(sources[0]!.bytes).id,
+      name: NAME,
+      sources,
+      dummy,
+      observer: {
+        onNote: (note) => notes.push(note),
+        onVerified: (peer, bytes) => verified.set(peer, (verified.get(peer) ?? 0) + bytes),
+      },
+    },
+    signal,
+  )
+  return { run, notes, verified }
+}
+
+/** Serves `count` pieces honestly, then does something else with the next one. */
+function honestFor(count: number, then: Behaviour): Behaviour {
+  return async function* (requests, manifest, bytes) {
+    let served = 0
+    async function* rest(first: number): AsyncGenerator<number> {
+      yield first
+      yield* requests
+    }
+    for await (const index of requests) {
+      if (served++ < count) yield* framesOfPiece(manifest, bytes, index)
+      else return yield* then(rest(index), manifest, bytes)
+    }
+  }
+}
+
+function tampered(change: (frame: Frame) => Frame[]): Behaviour {
+  return async function* (requests, manifest, bytes) {
+    for await (const frame of honest(requests, manifest, bytes)) yield* change(frame)
+  }
+}
+
+const silent: Behaviour = async function* (requests) {
+  for await (const _ of requests) await new Promise(() => {})
+}
+
+function throwing(error: Error): Behaviour {
+  return () => ({ [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(error) }) })
+}
+
+describe('a download', () => {
+  test.each([
+    ['no byte', 0],
+    ['one byte', 1],
+    ['exactly one piece', PIECE],
+    ['one byte more than a piece', PIECE + 1],
+    ['many pieces and an odd tail', film.length],
+  ])('of %s arrives whole', async (_, size) => {
+    const data = patternOf(size)
+    const { run, notes } = download([new MemorySource('P1', data)])
+    expect(await run).toMatchObject({ outcome: 'done', bytes: size })
+    expect(readFileSync(landing.path(NAME)).equals(data)).toBe(true)
+    expect(notes).toEqual([])
+  })
+
+  test('asks for each piece once, within the pipeline', async () => {
+    const source = new MemorySource('P1', film)
+    await download([source], { pipelineBytes: 2 * PIECE }).run
+    expect(source.requested).toEqual([0, 1, 2, 3, 4, 5, 6])
+  })
+
+  test('fetches after a break just what was not verified before', async () => {
+    const first = download([
+      new MemorySource(
+        'P1',
+        film,
+        honestFor(4, async function* () {}),
+      ),
+    ])
+    await expect(first.run).rejects.toMatchObject({ code: 'unavailable', message: expect.stringContaining('resume') })
+    expect(existsSync(landing.path(NAME))).toBe(false)
+    const source = new MemorySource('P2', film)
+    expect(await download([source]).run).toMatchObject({ outcome: 'done', bytes: film.length - 4 * PIECE })
+    expect(source.requested).toEqual([4, 5, 6])
+    expect(readFileSync(landing.path(NAME)).equals(film)).toBe(true)
+  })
+
+  test('goes on with the next provider where one vanishes', async () => {
+    const { run, notes, verified } = download([
+      new MemorySource('P1', film, honestFor(3, throwing(new NetworkError('unavailable', 'P1 does not answer')))),
+      new MemorySource('P2', film),
+    ])
+    expect(await run).toMatchObject({ outcome: 'done' })
+    expect([...verified]).toEqual([
+      ['P1', 3 * PIECE],
+      ['P2', film.length - 3 * PIECE],
+    ])
+    expect(notes).toEqual(['dropped P1 does not answer'])
+  })
+
+  test('that is cancelled keeps what was verified', async () => {
+    const cancel = new AbortController()
+    const { run, verified } = download([new MemorySource('P1', film, honestFor(2, silent))], { signal: cancel.signal })
+    await vi.waitFor(() => expect(verified.get('P1')).toBe(2 * PIECE))
+    cancel.abort()
+    await expect(run).rejects.toMatchObject({ code: 'cancelled' })
+    const source = new MemorySource('P2', film)
+    await download([source]).run
+    expect(source.requested).toEqual([2, 3, 4, 5, 6])
+  })
+
+  test('leaves nothing behind where nothing was verified', async () => {
+    const { run } = download([new MemorySource('P1', film, async function* () {})])
+    await expect(run).rejects.toMatchObject({ code: 'unavailable' })
+    expect(existsSync(landing.partialPath(manifestOf(film).id))).toBe(false)
+  })
+
+  test('ends at once where the disk has no room, whoever else could serve', async () => {
+    landing.room = 1000
+    const second = new MemorySource('P2', film)
+    await expect(download([new MemorySource('P1', film), second]).run).rejects.toThrow(/no room/)
+    expect(second.requested).toEqual([])
+  })
+
+  test('ends at once where writing fails, and blames no provider', async () => {
+    const full = Object.create(hasher, {
+      commitPiece: { value: () => Promise.reject(new NetworkError('unavailable', 'the disk is full')) },
+    }) as WorkerHasher
+    const downloader = new Downloader({ landing, hasher: full, clock: systemClock })
+    const sources = [new MemorySource('P1', film), new MemorySource('P2', film)]
+    const notes: string[] = []
+    const observer = { onNote: (note: string) => notes.push(note) }
+    const run = downloader.run({ id: manifestOf(film).id, name: NAME, sources, dummy: false, observer }, never)
+    await expect(run).rejects.toThrow('the disk is full')
+    expect(notes).toEqual([])
+  })
+
+  test('holds no more in memory than its bounds, however slow the disk', async () => {
+    let committing = 0
+    let most = 0
+    const slow = Object.create(hasher, {
+      commitPiece: {
+        value: async (...args: Parameters<WorkerHasher['commitPiece']>) => {
+          most = Math.max(most, ++committing)
+          await new Promise((resolve) => setTimeout(resolve, 5))
+          committing--
+          return hasher.commitPiece(...args)
+        },
+      },
+    }) as WorkerHasher
+    const downloader = new Downloader({ landing, hasher: slow, clock: systemClock }, { commitBytes: 0 })
+    const sources = [new MemorySource('P1', film)]
+    await downloader.run({ id: manifestOf(film).id, name: NAME, sources, dummy: false }, never)
+    expect(most).toBe(2)
+  })
+})
+
+describe('a provider is dropped, and an honest one takes over,', () => {
+  test.each<[string, Behaviour, RegExp]>([
+    ['for wrong bytes', tampered((frame) => [{ ...frame, data: frame.data.fill(1) }]), /wrong bytes in piece/],
+    [
+      'for a truncated piece',
+      tampered((frame) => (frame.offset > 0 ? [] : [frame])),
+      /piece 1 where 0 was next|offset|ended/,
+    ],
+    [
+      'for more bytes than the piece has',
+      tampered((frame) => [{ ...frame, data: new Uint8Array(2 * PIECE) }]),
+      /more of piece 0/,
+    ],
+    ['for a piece that it was not asked for', tampered((frame) => [{ ...frame, piece: frame.piece + 40 }]), /piece 40/],
+    ['for overlapping frames', tampered((frame) => [frame, frame]), /offset 0 of piece 0/],
+    ['for empty frames', tampered((frame) => [{ ...frame, data: new Uint8Array(0) }]), /empty frame/],
+    ['where it refuses', throwing(new NetworkError('limited', 'too busy')), /P1: too busy/],
+  ])('%s', async (_, behaviour, note) => {
+    const { run, notes } = download([new MemorySource('P1', film, behaviour), new MemorySource('P2', film)])
+    expect(await run).toMatchObject({ outcome: 'done' })
+    expect(readFileSync(landing.path(NAME)).equals(film)).toBe(true)
+    expect(notes).toEqual([expect.stringMatching(note)])
+  })
+
+  test('where it stalls', async () => {
+    const clock = new ManualClock()
+    const notes: string[] = []
+    let verified = 0
+    const downloader = new Downloader({ landing, hasher, clock }, { stallMs: 15_000 })
+    const run = downloader.run(
+      {
+        id: manifestOf(film).id,
+        name: NAME,
+        sources: [new MemorySource('P1', film, honestFor(1, silent)), new MemorySource('P2', film)],
+        dummy: false,
+        observer: { onNote: (note) => notes.push(note), onVerified: () => verified++ },
+      },
+      never,
+    )
+    await vi.waitFor(() => expect(verified).toBe(1))
+    clock.advance(15_000)
+    await run
+    expect(notes).toEqual(['dropped P1: sent nothing for 15 s'])
+  })
+
+  test.each([
+    ['with false hashes', (m: ReturnType<typeof manifestOf>) => ({ ...m, hashes: Buffer.alloc(m.hashes.length, 1) })],
+    ['with a huge size', (m: ReturnType<typeof manifestOf>) => ({ ...m, size: 2 ** 60 })],
+    [
+      'that is far too long',
+      (m: ReturnType<typeof manifestOf>) => ({ ...m, hashes: Buffer.alloc(HASH_SIZE * 10_000) }),
+    ],
+  ])('for a manifest %s', async (_, falsify) => {
+    const liar = new MemorySource('P1', film)
+    liar.claim = falsify(manifestOf(film))
+    const { run, notes } = download([liar, new MemorySource('P2', film)])
+    expect(await run).toMatchObject({ outcome: 'done' })
+    expect(notes).toEqual([expect.stringMatching(/P1: a false manifest/)])
+    expect(liar.requested).toEqual([])
+  })
+
+  test('and where all lied, the error says so and nothing is published', async () => {
+    const wrong = tampered((frame) => [{ ...frame, data: frame.data.fill(1) }])
+    const { run } = download([new MemorySource('P1', film, wrong), new MemorySource('P2', film, wrong)])
+    await expect(run).rejects.toMatchObject({
+      code: 'corrupt',
+      message: expect.stringMatching(/no provider is left: P1: sent wrong bytes.*and 1 more/),
+    })
+    expect(existsSync(landing.path(NAME))).toBe(false)
+  })
+})
+
+describe('a dummy download', () => {
+  test('has the whole conversation, and writes nothing', async () => {
+    const source = new MemorySource('P1', film)
+    const { run, verified } = download([source], { dummy: true })
+    expect(await run).toMatchObject({ outcome: 'simulated', bytes: film.length })
+    expect(source.requested).toEqual([0, 1, 2, 3, 4, 5, 6])
+    expect(verified.get('P1')).toBe(film.length)
+    expect(existsSync(landing.path(NAME))).toBe(false)
+    expect(existsSync(landing.partialPath(manifestOf(film).id))).toBe(false)
+  })
+
+  test('drops a provider that sends bytes', async () => {
+    const source = new MemorySource('P1', film)
+    source.open = new MemorySource('P1', film).open.bind(source)
+    const real = source.open
+    source.open = (manifest, _dummy, signal) => real(manifest, false, signal)
+    const { run } = download([source], { dummy: true })
+    await expect(run).rejects.toThrow(/sent bytes in a simulated transfer/)
+  })
+
+  test('is what comes of a real one where the provider only simulates', async () => {
+    const { run, notes } = download([new MemorySource('P1', film, simulating)])
+    expect(await run).toMatchObject({ outcome: 'simulated' })
+    expect(notes).toEqual(['P1 is in dummy mode and only simulates'])
+    expect(existsSync(landing.path(NAME))).toBe(false)
+    expect(existsSync(landing.partialPath(manifestOf(film).id))).toBe(false)
+  })
+
+  test('is not what comes of a real one where another provider is real', async () => {
+    const { run } = download([new MemorySource('P1', film, simulating), new MemorySource('P2', film)])
+    expect(await run).toMatchObject({ outcome: 'done' })
+    expect(readFileSync(landing.path(NAME)).equals(film)).toBe(true)
+  })
+})

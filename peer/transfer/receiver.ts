@@ -1,0 +1,112 @@
+import { asNetworkError, NetworkError } from '../../common/errors.ts'
+import { type ContentId, type FileName, type PeerId, parseFileName, printable } from '../../common/ids.ts'
+import { type Manifest, proveManifest } from '../../common/merkle.ts'
+import type { Landing } from './contents.ts'
+import type { Downloader, DownloadResult } from './downloader.ts'
+import { Slots } from './slots.ts'
+import type { ManifestClaim, PieceSource, PieceStream } from './source.ts'
+
+/** A content that another peer pushes here, as it came in. */
+export interface Offer {
+  readonly filename: string
+  readonly id: ContentId
+  readonly claim: ManifestClaim
+  readonly dummy: boolean
+}
+
+export interface ReceiverDeps {
+  landing: Landing
+  downloader: Downloader
+}
+
+export interface ReceiverOptions {
+  /** whether others may push files here (default true) */
+  accept?: boolean
+  /** nothing is taken: offers get the answer that a simulation would end with (default false) */
+  dummy?: boolean
+  /** pushes under way at the same time; more are refused (default 8) */
+  maxPushes?: number
+}
+
+export interface Received {
+  readonly outcome: DownloadResult['outcome'] | 'already here'
+  readonly name: FileName
+  /** that came in this conversation; simulated: that would have */
+  readonly bytes: number
+}
+
+/** Takes what others push: the same download as any other, from the one provider that opened the conversation. */
+export class Receiver {
+  #deps: ReceiverDeps
+  #accept: boolean
+  #dummy: boolean
+  #slots: Slots
+  #maxPushes: number
+
+  constructor(deps: ReceiverDeps, options: ReceiverOptions = {}) {
+    this.#deps = deps
+    this.#accept = options.accept ?? true
+    this.#dummy = options.dummy ?? false
+    this.#maxPushes = options.maxPushes ?? 8
+    this.#slots = new Slots(this.#maxPushes)
+  }
+
+  /**
+   * The name under which an upload may land here, and whether exactly this content is there already.
+   * @throws NetworkError `forbidden` where this peer takes no uploads; `invalid` name; `conflict` where the name is taken
+   */
+  admit(filename: string, id: ContentId): { name: FileName; here: boolean } {
+    if (!this.#accept) throw new NetworkError('forbidden', 'this peer takes no uploads')
+    const name = parseFileName(filename)
+    const existing = this.#deps.landing.existing(name)
+    if (existing !== undefined && existing !== id)
+      throw new NetworkError('conflict', `"${name}" has other content here: upload it under another name`)
+    return { name, here: existing === id }
+  }
+
+  /**
+   * @throws NetworkError as `admit`; `limited`; `corrupt` where the offer or its bytes are false; as the landing refuses
+   */
+  async receive(offer: Offer, from: PeerId, stream: PieceStream, signal: AbortSignal): Promise<Received> {
+    const { name, here } = this.admit(offer.filename, offer.id)
+    const manifest = proveManifest(offer.id, offer.claim)
+    if (here) return { outcome: 'already here', name, bytes: 0 }
+    // The pusher of real bytes can't be told to simulate: it is spared the conversation.
+    if (this.#dummy && !offer.dummy) return { outcome: 'simulated', name, bytes: manifest.size }
+    const slot = this.#slots.tryAcquire()
+    if (!slot)
+      throw new NetworkError('limited', `this peer takes ${this.#maxPushes} uploads at a time: try again later`)
+    try {
+      const source = new PushedSource(from, manifest, stream)
+      const { id, dummy } = offer
+      const { outcome, bytes } = await this.#deps.downloader.run({ id, name, sources: [source], dummy }, signal)
+      return { outcome, name, bytes }
+    } catch (error) {
+      const known = asNetworkError(error)
+      throw new NetworkError(known.code, `"${printable(name)}" did not arrive: ${known.message}`, {}, error)
+    } finally {
+      slot.release()
+    }
+  }
+}
+
+/** The one who pushes, as a source: its manifest is in the offer, its conversation is open. */
+class PushedSource implements PieceSource {
+  readonly peer: PeerId
+  #manifest: Manifest
+  #stream: PieceStream
+
+  constructor(peer: PeerId, manifest: Manifest, stream: PieceStream) {
+    this.peer = peer
+    this.#manifest = manifest
+    this.#stream = stream
+  }
+
+  manifest(): Promise<ManifestClaim> {
+    return Promise.resolve(this.#manifest)
+  }
+
+  open(): PieceStream {
+    return this.#stream
+  }
+}
