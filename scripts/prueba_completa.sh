@@ -1,0 +1,332 @@
+#!/usr/bin/env bash
+# The whole network, for real: a Maestro and three peers on a copy of the sample configuration, every capability
+# checked with curl and the CLI, then the faults. Needs: node, curl. Ends with a table; exit 0 only if every step passed.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+ROOT=$PWD
+WORK=$(mktemp -d)
+CONFIG=$WORK/config
+OUT=$WORK/out
+MAESTRO=http://127.0.0.1:9000
+P1=http://127.0.0.1:8000 P2=http://127.0.0.1:8001 P3=http://127.0.0.1:8002
+STEPS=() FAILED=0
+declare -A PIDS=()
+
+# ---- the machinery ---------------------------------------------------------------------------------------------------
+
+finish() {
+  for part in "${!PIDS[@]}"; do kill "${PIDS[$part]}" 2>/dev/null; done
+  for part in "${!PIDS[@]}"; do wait "${PIDS[$part]}" 2>/dev/null; done
+  rm -rf "$WORK"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+chapter() { printf '\n\033[1m%s\033[0m\n' "$1"; CHAPTER=$1; }
+
+# step NAME COMMAND…: runs it (a function or a program), notes whether it succeeded.
+step() {
+  local name=$1 begin end
+  shift
+  begin=$(date +%s%N)
+  if "$@" >"$OUT" 2>&1; then result=ok; else
+    result=FAILED
+    FAILED=$((FAILED + 1))
+  fi
+  end=$(((($(date +%s%N) - begin)) / 1000000))
+  printf '  %-6s %6d ms  %s\n' "$result" "$end" "$name"
+  [ "$result" = ok ] || sed 's/^/         | /' "$OUT"
+  STEPS+=("$(printf '%-6s | %-28s | %-66s | %6d' "$result" "$CHAPTER" "$name" "$end")")
+}
+
+# start PART [flags]: maestro, peer1, peer2 or peer3, in the background.
+start() {
+  local part=$1
+  shift
+  if [ "$part" = maestro ]; then
+    node "$ROOT/dist/maestro/main.js" --config "$CONFIG/maestro.json" "$@" >"$WORK/$part.log" 2>&1 &
+  else
+    node "$ROOT/dist/peer/main.js" run --config "$CONFIG/$part.json" "$@" >"$WORK/$part.log" 2>&1 &
+  fi
+  PIDS[$part]=$!
+}
+
+# stop PART [SIGNAL]: waits for its end; polite stops must end with exit code 0.
+stop() {
+  local pid=${PIDS[$1]} signal=${2:-TERM}
+  unset "PIDS[$1]"
+  kill -s "$signal" "$pid"
+  wait "$pid"
+  local code=$?
+  [ "$signal" = KILL ] || [ $code -eq 0 ]
+}
+
+peer() { node "$ROOT/dist/peer/main.js" "$@"; }
+
+# json EXPRESSION: of the document d on standard input; fails where it is false, null or undefined, else prints it.
+json() {
+  node -e '
+    const d = JSON.parse(require("fs").readFileSync(0, "utf8"))
+    const value = new Function("d", `return (${process.argv[1]})`)(d)
+    console.log(typeof value === "object" ? JSON.stringify(value) : String(value))
+    process.exitCode = value === false || value == null ? 1 : 0' "$1" || { echo "not so: $1"; return 1; }
+}
+
+# until_true SECONDS COMMAND…: tries every 100 ms.
+until_true() {
+  local deadline=$(($(date +%s%N) + $1 * 1000000000))
+  shift
+  until "$@"; do
+    [ "$(date +%s%N)" -lt "$deadline" ] || return 1
+    sleep 0.1
+  done
+}
+
+get() { curl -sS --max-time 10 "$@"; }
+status_of() { curl -s -o "$WORK/body" -w '%{http_code}' --max-time 20 "$@"; }
+# answers STATUS curl-arguments…
+answers() {
+  local expected=$1 actual
+  shift
+  actual=$(status_of "$@")
+  echo "status $actual, expected $expected: $(head -c 500 "$WORK/body")"
+  [ "$actual" = "$expected" ]
+}
+# exits CODE COMMAND…
+exits() {
+  local expected=$1
+  shift
+  "$@"
+  local actual=$?
+  echo "exit code $actual, expected $expected"
+  [ $actual -eq "$expected" ]
+}
+says() { # says TEXT COMMAND…: its output, both streams, has the text
+  local text=$1 output
+  shift
+  output=$("$@" 2>&1)
+  echo "$output"
+  grep -qF -- "$text" <<<"$output"
+}
+
+alive() { get "$1/healthz" 2>/dev/null | grep -q ok; }
+registered() { get "$MAESTRO/peers" 2>/dev/null | json "d.peers.some(p => p.id === '$1')" >/dev/null 2>&1; }
+not_registered() { get "$MAESTRO/peers" 2>/dev/null | json "!d.peers.some(p => p.id === '$1')" >/dev/null 2>&1; }
+located() { get "$MAESTRO/locate?file=$1" | json "d.peers.length > 0" >/dev/null 2>&1; }
+not_located() { get "$MAESTRO/locate?file=$1" | json "d.peers.length === 0" >/dev/null 2>&1; }
+
+# ---- ready? ----------------------------------------------------------------------------------------------------------
+
+[ -f dist/peer/main.js ] || npm run --silent build || exit 1
+for port in 9000 8000 8001 8002 8003 50051 50052 50053 50054; do
+  if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+    echo "port $port is in use: stop the network that runs there first" >&2
+    exit 2
+  fi
+done
+mkdir -p "$CONFIG"
+cp config/*.json "$CONFIG/"
+for i in 1 2 3; do
+  mkdir -p "$CONFIG/peer$i/shared"
+  cp "config/peer$i/shared/archivo$i.txt" "$CONFIG/peer$i/shared/"
+done
+SHARED1=$CONFIG/peer1/shared SHARED2=$CONFIG/peer2/shared SHARED3=$CONFIG/peer3/shared
+ID2=$(sha256sum <"$SHARED2/archivo2.txt" | cut -d' ' -f1)
+
+# ---- start -----------------------------------------------------------------------------------------------------------
+
+chapter 'Start'
+start maestro
+step 'the Maestro answers' until_true 15 alive $MAESTRO
+for i in 1 2 3; do start peer$i; done
+for i in 1 2 3; do step "P$i answers" until_true 15 alive "http://127.0.0.1:$((7999 + i))"; done
+for i in 1 2 3; do step "P$i is registered" until_true 10 registered P$i; done
+for i in 1 2 3; do step "archivo$i.txt is in the directory" until_true 10 located archivo$i.txt; done
+
+# ---- the Maestro, by curl --------------------------------------------------------------------------------------------
+
+chapter 'Maestro by curl'
+maestro_info() { get $MAESTRO/ | json "d.service === 'maestro' && d.status === 'ok' && d.peers === 3 && d.files === 3 && d.version"; }
+step 'GET / tells service, peers and files' maestro_info
+locate_name() { get "$MAESTRO/locate?file=archivo2.txt" | json "d.file === 'archivo2.txt' && d.peers.length === 1 && d.peers[0].peer === 'P2' && d.peers[0].grpc_port === 50052 && d.peers[0].id === '$ID2' && d.peers[0].rest"; }
+step 'GET /locate?file= names the peer, its ports, content id and size' locate_name
+locate_id() { get "$MAESTRO/locate?id=$ID2" | json "d.peers[0].peer === 'P2' && d.peers[0].file === 'archivo2.txt'"; }
+step 'GET /locate?id= finds by content' locate_id
+locate_none() { answers 200 "$MAESTRO/locate?file=nobody-has-this" && json "d.peers.length === 0" <"$WORK/body"; }
+step 'GET /locate of an unknown file is an empty list, still 200' locate_none
+directory() { get "$MAESTRO/directory?limit=2" | json "Object.keys(d.directory).join() === 'archivo1.txt,archivo2.txt' && d.next" && get "$MAESTRO/directory" | json "d.directory['archivo3.txt'][0].grpc_port === 50053"; }
+step 'GET /directory lists names, in pages' directory
+peers_list() { get "$MAESTRO/peers" | json "d.peers.length === 3 && d.peers.every(p => p.rest && p.grpc_port && p.files.length && p.status === 'alive' && p.last_seen)"; }
+step 'GET /peers lists peers and their files' peers_list
+search() { get "$MAESTRO/search?q=CHIVO2" | json "d.results[0].file === 'archivo2.txt'"; }
+step 'GET /search finds part of a name, whatever its case' search
+curl_peer() {
+  answers 201 -d '{"peer":"http://127.0.0.1:7777","grpc_port":7778,"files":["canción de cuna.mp3"],"id":"hand"}' $MAESTRO/register &&
+    get "$MAESTRO/search?q=cancion" | json "d.results[0].file === 'canción de cuna.mp3'" &&
+    get --data-urlencode 'file=canción de cuna.mp3' -G "$MAESTRO/locate" | json "d.peers[0].id === null"
+}
+step 'POST /register of a bare name; found without its accent' curl_peer
+step 'POST /heartbeat renews' answers 200 -d '{"id":"hand","revision":0}' $MAESTRO/heartbeat
+step 'POST /heartbeat with another revision is 409' answers 409 -d '{"id":"hand","revision":7}' $MAESTRO/heartbeat
+step 'POST /heartbeat of a stranger is 404' answers 404 -d '{"id":"stranger","revision":0}' $MAESTRO/heartbeat
+patch_files() { answers 200 -X PATCH -d '{"from":0,"to":1,"add":["new.txt"],"remove":["canción de cuna.mp3"]}' $MAESTRO/peers/hand/files && located new.txt && get "$MAESTRO/search?q=cancion" | json "d.results.length === 0"; }
+step 'PATCH /peers/{id}/files adds and removes' patch_files
+step 'PATCH from a revision that is not held is 409' answers 409 -X PATCH -d '{"from":0,"to":1,"add":["x"]}' $MAESTRO/peers/hand/files
+impostor() { answers 409 -d '{"peer":"http://127.0.0.1:6666","grpc_port":6667,"files":[],"id":"P1"}' $MAESTRO/register; }
+step 'the identity of a live peer at another address is refused' impostor
+step 'a metadata-service address is refused' answers 403 -d '{"peer":"http://169.254.169.254:80","grpc_port":1,"files":[]}' $MAESTRO/register
+step 'malformed JSON is 400' answers 400 -d '{"peer":' $MAESTRO/register
+step 'a hostile name is 400' answers 400 -d '{"peer":"http://127.0.0.1:7777","grpc_port":7778,"files":["../../etc/passwd"]}' $MAESTRO/register
+withdraw() { answers 200 -X DELETE $MAESTRO/peers/hand && not_located new.txt; }
+step 'DELETE /peers/{id} withdraws' withdraw
+for base in $MAESTRO $P1; do
+  step "$base: /openapi.json, /docs and /metrics" bash -c "curl -s $base/openapi.json | grep -q '\"openapi\":\"3.1.0\"' && curl -s $base/docs | grep -q swagger && curl -s $base/docs/swagger-ui-bundle.js | head -c 100 | grep -q . && curl -s $base/metrics | grep -q p2p_http_requests_total"
+done
+
+# ---- a peer, by curl -------------------------------------------------------------------------------------------------
+
+chapter 'Peer by curl'
+peer_info() { get $P1/info | json "d.id === 'P1' && d.grpc_port === 50051 && d.maestro === 'registered' && d.rest_url"; }
+step 'GET /info' peer_info
+peer_files() { get $P1/files | json "d.peer === 'P1' && d.files.join() === 'archivo1.txt'" && get "$P2/files?details=1" | json "d.files[0].id === '$ID2'"; }
+step 'GET /files, names and details' peer_files
+peer_bytes() { get $P2/files/archivo2.txt | cmp - "$SHARED2/archivo2.txt" && [ "$(get -r 0-6 $P2/files/archivo2.txt)" = Archivo ]; }
+step 'GET /files/{name}: the bytes, and a range of them' peer_bytes
+step 'ETag is the content id: 304 for one who has it' answers 304 -H "If-None-Match: \"$ID2\"" $P2/files/archivo2.txt
+put_file() { echo hello >"$WORK/hello.txt" && answers 201 -T "$WORK/hello.txt" $P1/files/notes/hello.txt && until_true 5 located notes/hello.txt && get $P1/files/notes/hello.txt | grep -qx hello; }
+step 'PUT /files/{name} with curl -T shares into a sub-folder' put_file
+step 'PUT of the same content again is 200' answers 200 -T "$WORK/hello.txt" $P1/files/notes/hello.txt
+echo other >"$WORK/other.txt"
+step 'PUT of other content under the same name is 409' answers 409 -T "$WORK/other.txt" $P1/files/notes/hello.txt
+peer_search() { get "$P1/search?file=archivo1.txt" | json "d.exists && d.peer === 'P1'" && get "$P1/search?file=archivo2.txt" | json "d.exists === false"; }
+step 'GET /search asks this peer only' peer_search
+peer_locate() { get "$P1/locate?file=archivo2.txt" | json "d.via === 'maestro' && d.peers[0].peer === 'P2'" && get "$P1/locate?file=archivo1.txt" | json "d.via === 'local'"; }
+step 'GET /locate goes through the whole chain' peer_locate
+step 'a path out of the folder is 400' answers 400 "$P1/files/%2e%2e%2f%2e%2e%2fmaestro.json"
+symlink() { ln -s "$CONFIG/maestro.json" "$SHARED1/link.json" && get -X POST $P1/refresh >/dev/null && answers 404 $P1/files/link.json && rm "$SHARED1/link.json"; }
+step 'a symbolic link out of the folder is not shared' symlink
+step 'a foreign web page (Origin) is refused' answers 403 -H 'Origin: http://evil.example' -d '{}' $P1/transfers
+step 'a rebound host name (Host) is refused' answers 403 -H 'Host: evil.example' $P1/transfers
+friends_rest() { get $P1/friends | json "d.friends.map(f => f.role).join() === 'primary,backup'"; }
+step 'GET /friends: primary and backup' friends_rest
+watcher() {
+  mkdir -p "$SHARED3/deep/er" && echo one >"$SHARED3/deep/er/one.txt" && until_true 5 located deep/er/one.txt &&
+    mv "$SHARED3/deep/er/one.txt" "$SHARED3/deep/two.txt" && until_true 5 located deep/two.txt && until_true 5 not_located deep/er/one.txt &&
+    rm -r "$SHARED3/deep" && until_true 5 not_located deep/two.txt
+}
+step 'files added, renamed and removed on disk are announced' watcher
+
+# ---- gRPC ------------------------------------------------------------------------------------------------------------
+
+chapter 'gRPC'
+grpc() { node "$ROOT/dist/scripts/grpc_check.js" "$@"; }
+step 'health and reflection answer' grpc 127.0.0.1:50052 services
+step 'FileService.Download' grpc 127.0.0.1:50052 download archivo2.txt "$SHARED2/archivo2.txt"
+step 'FileService.Download of an unknown file is ok=false' grpc 127.0.0.1:50052 refuse-download nothing.txt
+step 'FileService.Upload' grpc 127.0.0.1:50053 upload from-grpc.txt 'sent by gRPC'
+step 'FileService.Upload of ../x is ok=false' grpc 127.0.0.1:50053 refuse-upload ../x
+
+# ---- CLI -------------------------------------------------------------------------------------------------------------
+
+chapter 'CLI'
+export P2P_AGENT=$P1
+cli_json() { peer status --json | json "d.id === 'P1'" && peer list --json | json "JSON.stringify(d).includes('archivo1.txt')" && peer network --json | json "JSON.stringify(d).includes('archivo3.txt')"; }
+step 'status, list and network, with --json' cli_json
+step 'status and network for people' bash -c "node dist/peer/main.js status && node dist/peer/main.js network | grep -q archivo3.txt"
+step 'search by part of a name' says archivo2.txt peer search CHIVO2
+cli_locate() { says P2 peer locate archivo2.txt && says maestro peer locate archivo2.txt --explain && peer locate archivo2.txt --json | json "d.via === 'maestro'"; }
+step 'locate, --explain and --json' cli_locate
+step 'locate of nothing exits 3' exits 3 peer locate nobody-has-this
+dummy() { says simulated peer download archivo3.txt --dummy && [ ! -e "$SHARED1/archivo3.txt" ]; }
+step 'download --dummy simulates and writes nothing' dummy
+download() { peer download archivo2.txt && cmp "$SHARED1/archivo2.txt" "$SHARED2/archivo2.txt" && until_true 5 bash -c "curl -s '$MAESTRO/locate?file=archivo2.txt' | grep -q '\"P1\"'"; }
+step 'download lands in the shared folder and is offered onward' download
+download_o() { peer download archivo3.txt -o "$WORK/mine.txt" && cmp "$WORK/mine.txt" "$SHARED3/archivo3.txt" && [ ! -e "$SHARED1/archivo3.txt" ]; }
+step 'download -o lands there' download_o
+download_id() { peer download "$ID2" -o "$WORK/by-id.txt" && cmp "$WORK/by-id.txt" "$SHARED2/archivo2.txt"; }
+step 'download by content id' download_id
+no_agent() { peer --agent http://127.0.0.1:1 download archivo3.txt --maestro $MAESTRO -o "$WORK/a" && peer --agent http://127.0.0.1:1 download archivo3.txt --peer $P3 -o "$WORK/b" && cmp "$WORK/a" "$WORK/b"; }
+step 'download with no agent, by --maestro and by --peer' no_agent
+head -c 64M /dev/urandom >"$SHARED3/big.bin"
+big() { until_true 10 located big.bin && peer download big.bin && cmp "$SHARED1/big.bin" "$SHARED3/big.bin"; }
+step 'download of 64 MiB' big
+hash_cli() { [ "$(peer hash "$SHARED2/archivo2.txt" --json | json "JSON.stringify(d).includes('$ID2')")" = true ]; }
+step 'hash prints the content id (sha256sum for a small file)' hash_cli
+upload() { echo 'for all' >"$WORK/for-all.txt" && peer upload "$WORK/for-all.txt" && until_true 5 located for-all.txt; }
+step 'upload shares a file here' upload
+head -c 20M /dev/urandom >"$WORK/push.bin"
+upload_dummy() { says simulated peer upload "$WORK/push.bin" --to P2 --dummy && [ ! -e "$SHARED2/push.bin" ]; }
+step 'upload --to --dummy simulates and writes nothing' upload_dummy
+upload_to() { peer upload "$WORK/push.bin" --to P2 && cmp "$WORK/push.bin" "$SHARED2/push.bin"; }
+step 'upload --to pushes to another peer' upload_to
+friends_cli() {
+  cp "$CONFIG/peer1.json" "$CONFIG/peer4.json" && mkdir -p "$WORK/p4" &&
+    start peer4 --id P4 --port 8003 --grpc-port 50054 --shared-dir "$WORK/p4" && until_true 10 alive http://127.0.0.1:8003 &&
+    peer friends --json | json "JSON.stringify(d).includes('backup')" && peer add-peer http://127.0.0.1:8003 && says P4 peer friends &&
+    peer remove-peer http://127.0.0.1:8003 && exits 2 peer add-peer $P1 && says P2 peer discover $P2 && stop peer4 && exits 4 peer add-peer http://127.0.0.1:8003
+}
+step 'friends, add-peer, remove-peer, discover' friends_cli
+both_offer() { get "$MAESTRO/locate?file=$1" | json "d.peers.length === 2" >/dev/null 2>&1; }
+ambiguous() {
+  echo 'one content' >"$SHARED2/same-name.txt" && echo 'another content' >"$SHARED3/same-name.txt" &&
+    until_true 5 both_offer same-name.txt &&
+    exits 1 peer download same-name.txt && says "$(sha256sum <"$SHARED3/same-name.txt" | cut -c1-12)" peer download same-name.txt &&
+    peer download "$(sha256sum <"$SHARED3/same-name.txt" | cut -c1-64)" -o "$WORK/picked" && cmp "$WORK/picked" "$SHARED3/same-name.txt"
+}
+step 'one name, two contents: choices are shown, the id picks' ambiguous
+step 'an unreachable agent exits 4 and says what to do' exits 4 peer --agent http://127.0.0.1:1 status
+step 'wrong usage exits 2' exits 2 peer download
+step 'a bad configuration exits 2' exits 2 peer run --config "$CONFIG/none.json"
+head -c 4M /dev/urandom >"$SHARED3/medium.bin"
+crowd() {
+  until_true 5 located medium.bin || return 1
+  local pids=() i
+  for i in $(seq 200); do curl -sf --max-time 60 -o "$WORK/crowd.$i" $P3/files/medium.bin & pids+=($!); done
+  until_true 5 alive $P3 || return 1
+  for i in "${pids[@]}"; do wait "$i" || return 1; done
+  for i in $(seq 200); do cmp "$WORK/crowd.$i" "$SHARED3/medium.bin" || return 1; done
+  rm -f "$WORK"/crowd.*
+}
+step '200 downloads at once from one agent, which answers meanwhile' crowd
+
+# ---- faults ----------------------------------------------------------------------------------------------------------
+
+chapter 'Faults'
+maestro_restart() { stop maestro && start maestro && until_true 10 alive $MAESTRO && located archivo1.txt && registered P3; }
+step 'a restarted Maestro still has its directory' maestro_restart
+echo 'only at P2' >"$SHARED2/only2.txt"
+echo 'only at P3' >"$SHARED3/only3.txt"
+step 'the new files are known' until_true 5 bash -c "curl -s '$MAESTRO/locate?file=only2.txt' | grep -q P2 && curl -s '$MAESTRO/locate?file=only3.txt' | grep -q P3"
+step 'the Maestro stops' stop maestro
+primary() { peer locate only2.txt --json | json "d.via === 'friends' && d.peers[0].peer === 'P2' && d.steps.some(s => s.strategy === 'maestro' && s.outcome === 'unreachable')"; }
+step 'lookup by the primary friend' primary
+step 'the user is told so' says 'does not answer' peer locate only2.txt
+primary_download() { peer download only2.txt && cmp "$SHARED1/only2.txt" "$SHARED2/only2.txt"; }
+step 'download by the primary friend' primary_download
+step 'the primary friend is killed (kill -9)' stop peer2 KILL
+backup() { peer locate only3.txt --json | json "d.via === 'friends' && d.peers[0].peer === 'P3'"; }
+step 'lookup by the backup friend' backup
+backup_download() { peer download only3.txt && cmp "$SHARED1/only3.txt" "$SHARED3/only3.txt"; }
+step 'download by the backup friend' backup_download
+fresh_maestro() { rm -f "$CONFIG"/.state/maestro.db* && start maestro && until_true 10 alive $MAESTRO; }
+step 'the Maestro is back, its directory lost' fresh_maestro
+step 'P1 is registered again within one heartbeat (5 s)' until_true 5 registered P1
+step 'P3 is registered again within one heartbeat (5 s)' until_true 5 registered P3
+start peer2
+step 'P2 restarts and is registered' until_true 10 registered P2
+step 'P2 is killed (kill -9)' stop peer2 KILL
+step 'P2 vanishes from the directory after its lease (15 s)' until_true 17 not_registered P2
+
+# ---- stop ------------------------------------------------------------------------------------------------------------
+
+chapter 'Stop'
+step 'P3 stops politely' stop peer3
+step '… and has withdrawn at once' not_registered P3
+step 'P1 stops politely' stop peer1
+step 'the Maestro stops politely' stop maestro
+
+printf '\n%-6s | %-28s | %-66s | %6s\n' result chapter step ms
+printf -- '-------+------------------------------+--------------------------------------------------------------------+-------\n'
+printf '%s\n' "${STEPS[@]}"
+printf '\n%d passed, %d failed\n' $((${#STEPS[@]} - FAILED)) "$FAILED"
+[ "$FAILED" -eq 0 ]
