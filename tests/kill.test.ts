@@ -193,12 +193,13 @@ test(`${KILLS} times kill -9 of the Maestro and the agents under load: nothing f
         body: JSON.stringify({ file: name }),
       })
       expect(asked, `${id} takes up ${name}`).toBeDefined()
-      await expect
-        .poll(async () => (await json<TransferBody>(`${urls.get(id)}/transfers/${asked!.transfer}`))?.state, {
-          timeout: 20_000,
-          interval: 20,
-        })
-        .toBe('done')
+      let last = asked
+      const settled = async () => {
+        last = (await json<TransferBody>(`${urls.get(id)}/transfers/${asked!.transfer}`)) ?? last
+        return ['done', 'failed', 'cancelled'].includes(last!.state)
+      }
+      await expect.poll(settled, { timeout: 20_000, interval: 20 }).toBe(true)
+      expect(last?.state, `${id} has ${name}: ${JSON.stringify(last)}`).toBe('done')
     }
 
   // Promise 1: whatever is visible in a shared folder is whole and right.

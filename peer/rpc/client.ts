@@ -1,4 +1,4 @@
-import { Client, type ClientDuplexStream } from '@grpc/grpc-js'
+import { Client, type ClientDuplexStream, connectivityState } from '@grpc/grpc-js'
 import type { MethodDefinition } from '@grpc/proto-loader'
 import { parseRestUrl } from '../../common/address.ts'
 import { NetworkError } from '../../common/errors.ts'
@@ -113,7 +113,11 @@ export class RpcClients {
   #hold(target: RpcTarget): Channel {
     const { host } = parseRestUrl(target.rest)
     const { address, credentials, options } = channelTo(host, target.grpc_port)
-    const channel = this.#channels.get(address) ?? { client: new Client(address, credentials, options), calls: 0 }
+    let channel = this.#channels.get(address)
+    if (!channel || isBackingOff(channel)) {
+      channel?.client.close()
+      channel = { client: new Client(address, credentials, options), calls: 0 }
+    }
     channel.calls++
     this.#channels.delete(address)
     this.#channels.set(address, channel)
@@ -136,6 +140,14 @@ export class RpcClients {
       if (--excess === 0) return
     }
   }
+}
+
+/**
+ * After a failed connection grpc-js refuses every call for a second and more without trying. Whom to ask, and when
+ * again, is for the callers here: their call is an attempt. (Nothing runs over such a channel that closing could cut.)
+ */
+function isBackingOff({ client }: Channel): boolean {
+  return client.getChannel().getConnectivityState(false) === connectivityState.TRANSIENT_FAILURE
 }
 
 class GrpcSource implements NamedSource {

@@ -13,7 +13,10 @@ import type { RpcTarget } from './client.ts'
 import { type ProviderMessage, type TakerMessage, TRANSFER_SERVICE } from './codec.ts'
 import { RpcServer, type RpcServerOptions } from './server.ts'
 
-export interface TestPeerOptions extends RpcServerOptions, UploaderOptions, ReceiverOptions, DownloaderOptions {}
+export interface TestPeerOptions extends RpcServerOptions, UploaderOptions, ReceiverOptions, DownloaderOptions {
+  /** gRPC port (default: any free one) */
+  port?: number
+}
 
 /** A peer of real sockets, real workers and a real folder; what it provides is in memory. */
 export class TestPeer {
@@ -32,7 +35,7 @@ export class TestPeer {
     const uploader = new Uploader({ clock }, options)
     const deps = { contents, landing, hasher, uploader, receiver, clock, log: silentLog }
     const server = new RpcServer(deps, { graceMs: 50, ...options })
-    const grpc_port = await server.start('127.0.0.1', 0)
+    const grpc_port = await server.start('127.0.0.1', options.port ?? 0)
     return new TestPeer(server, landing, contents, downloader, {
       peer: name as PeerId,
       rest: 'http://127.0.0.1:8000',

@@ -121,6 +121,17 @@ describe('a download over gRPC', () => {
     })
   })
 
+  test('works at once with a provider that is back after it did not answer', async () => {
+    const [p1, p2] = [await peer('P1'), await peer('P2')]
+    const { id } = p1.contents.add('film.mkv', film)
+    const source = clients().source(p1.target)
+    await p1.stop()
+    await expect(p2.download(id, 'film.mkv', [source])).rejects.toMatchObject({ code: 'unavailable' })
+    const back = await peer('P1', { port: p1.target.grpc_port })
+    back.contents.add('film.mkv', film)
+    expect(await p2.download(id, 'film.mkv', [source])).toMatchObject({ outcome: 'done' })
+  })
+
   test('of what the provider does not have is not found', async () => {
     const [p1, p2] = [await peer('P1'), await peer('P2')]
     const { id } = manifestOf(film)
