@@ -1,4 +1,5 @@
 import type { ContentId } from '../../common/ids.ts'
+import { KeyedHash } from './keyed-hash.ts'
 
 export interface SoleProvider {
   readonly peerKey: number
@@ -12,13 +13,13 @@ const ID_BYTES = 32
 /**
  * A cache of the names that one peer only offers, which most names are: it answers for them without the four or five
  * cold pages that a lookup in the database touches. It may forget any name at any time: each has just two slots, of which
- * another name may take over one. A name is known by a 64-bit hash under secret seeds.
+ * another name may take over one. A name is known by a 64-bit hash under a secret key.
  *
  * Plain arrays of numbers hold it, 52 bytes a slot, out of sight of the garbage collector.
  */
 export class SoleProviders {
   readonly #maxSlots: number
-  readonly #seeds: readonly [number, number]
+  readonly #hash: KeyedHash
   #slots = 0
   /** names that lost their slot to another one, since the last growth */
   #displaced = 0
@@ -29,10 +30,10 @@ export class SoleProviders {
   #sizes = new Float64Array()
   #ids = Buffer.alloc(0)
 
-  /** `maxSlots` is a power of two. */
-  constructor(maxSlots: number, random: () => number) {
+  /** `maxSlots` is a power of two; `key` is 8 bytes that nobody else knows. */
+  constructor(maxSlots: number, key: Uint8Array) {
     this.#maxSlots = maxSlots
-    this.#seeds = [Math.floor(random() * 2 ** 32), Math.floor(random() * 2 ** 32)]
+    this.#hash = new KeyedHash(key)
     this.#resize(Math.min(FIRST_SLOTS, maxSlots))
   }
 
@@ -45,8 +46,7 @@ export class SoleProviders {
 
   set(name: string, { peerKey, id, size }: SoleProvider): void {
     if (this.#displaced > this.#slots / 8 && this.#slots < this.#maxSlots) this.#resize(this.#slots * 2)
-    const low = hash(name, this.#seeds[0])
-    const high = hash(name, this.#seeds[1])
+    const { low, high } = this.#hash.of(name)
     const slot = this.#slotFor(low, high)
     this.#low[slot] = low
     this.#high[slot] = high
@@ -65,15 +65,14 @@ export class SoleProviders {
   }
 
   #find(name: string): number {
-    const low = hash(name, this.#seeds[0])
-    const high = hash(name, this.#seeds[1])
+    const { low, high } = this.#hash.of(name)
     const slot = low & (this.#slots - 1)
     if (this.#holds(slot, low, high)) return slot
     return this.#holds(slot ^ 1, low, high) ? slot ^ 1 : -1
   }
 
   #holds(slot: number, low: number, high: number): boolean {
-    return this.#peers[slot] !== 0 && this.#low[slot] === low >>> 0 && this.#high[slot] === high >>> 0
+    return this.#peers[slot] !== 0 && this.#low[slot] === low && this.#high[slot] === high
   }
 
   /** The slot of this name, or the one to put it: free, or another name's. */
@@ -105,19 +104,4 @@ export class SoleProviders {
       old.ids.copy(this.#ids, slot * ID_BYTES, from * ID_BYTES, (from + 1) * ID_BYTES)
     }
   }
-}
-
-/** MurmurHash3's mixing over UTF-16 units, 32 bits. */
-function hash(text: string, seed: number): number {
-  let h = seed | 0
-  for (let i = 0; i < text.length; i++) {
-    let k = Math.imul(text.charCodeAt(i), 0xcc9e2d51)
-    k = (k << 15) | (k >>> 17)
-    h ^= Math.imul(k, 0x1b873593)
-    h = Math.imul((h << 13) | (h >>> 19), 5) + 0xe6546b64
-  }
-  h ^= text.length
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
-  return h ^ (h >>> 16)
 }

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import type { Database } from 'better-sqlite3'
 import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
 import type { FileEntry, ProviderBody } from '../../common/schemas.ts'
@@ -53,7 +54,7 @@ export class SqliteStore implements DirectoryStore {
     this.#random = options.random ?? Math.random
     this.#db = db
     this.#sql = prepare(db)
-    this.#soles = new SoleProviders(SOLE_SLOTS, this.#random)
+    this.#soles = new SoleProviders(SOLE_SLOTS, randomBytes(8))
     this.#commits = new GroupCommit(db, () => {
       this.#soles.clear()
       this.#loadLeases()
