@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { describe, expect, test } from 'vitest'
 import { manifestOf } from '../../common/merkle.ts'
-import { fileName, recordingLog, temporaryFolder } from './catalog-fixture.ts'
+import { fileName, recordingLog, temporaryFolder } from './catalog.fixture.ts'
 import { type CatalogFile, CatalogStore } from './catalog-store.ts'
 
 const manifest = manifestOf(Buffer.from('some content'))

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { contentIdOf } from '../../common/merkle.ts'
-import { CatalogFixture, useSharedHasher } from './catalog-fixture.ts'
+import { CatalogFixture, useSharedHasher } from './catalog.fixture.ts'
 
 useSharedHasher()
 

@@ -21,7 +21,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { ManualClock } from '../../common/clock.ts'
 import { contentIdOf, manifestOf } from '../../common/merkle.ts'
 import type { Hasher } from '../hashing/hasher.ts'
-import { CatalogFixture, fileName, idsOf, sharedHasher, useSharedHasher } from './catalog-fixture.ts'
+import { CatalogFixture, fileName, idsOf, sharedHasher, useSharedHasher } from './catalog.fixture.ts'
 import type { CatalogEvent } from './change-feed.ts'
 
 useSharedHasher()
@@ -64,6 +64,20 @@ function interrupted(during: (size: number) => void): Hasher {
     close: async () => {},
   }
 }
+
+describe('what stands under a name', () => {
+  test('is what the disk says, even where the change was not noticed yet', async () => {
+    const { fixture, catalog } = await started({ 'a.txt': 'one', 'b.txt': 'two', 'c.txt': 'three' })
+    const [a, b, c] = ['a.txt', 'b.txt', 'c.txt'].map(fileName)
+    unlinkSync(join(fixture.root, 'a.txt'))
+    fixture.write('b.txt', 'other')
+    expect(catalog.existing(a!)).toBeUndefined()
+    expect(catalog.existing(b!)).toBe('unknown')
+    expect(catalog.existing(c!)).toBe(contentIdOf(Buffer.from('three')))
+    expect(catalog.get(a!)).toBeUndefined()
+    expect(catalog.get(b!)).toBeUndefined()
+  })
+})
 
 describe('the catalog', () => {
   test('has every file below the shared folder under its relative path, with its content id', async () => {

@@ -42,7 +42,7 @@ export class Catalog implements Component, Contents, Landing {
       {
         folder: deps.folder,
         hasher: deps.hasher,
-        contentOf: (name) => this.get(name)?.id,
+        contentOf: (name) => this.#standing(name)?.id,
         pathOf: (name) => this.#tracker.pathOf(name),
         onPublished: (name, path, stats, manifest) => this.#tracker.adopt(name, path, stampOf(stats), manifest),
       },
@@ -185,5 +185,15 @@ export class Catalog implements Component, Contents, Landing {
 
   openPartial(manifest: Manifest): Promise<PartialFile> {
     return this.#landing.openPartial(manifest)
+  }
+
+  /** The file of this name if it still is on the disk as it was hashed; where it isn't, nobody is told of it any more. */
+  #standing(name: FileName): CatalogFile | undefined {
+    const file = this.get(name)
+    if (!file) return undefined
+    const stats = this.#deps.folder.stat(file.path)
+    if (stats && sameBytes(stampOf(stats), file)) return file
+    this.#tracker.withdraw(file, !stats || stampOf(stats).inode !== file.inode)
+    return undefined
   }
 }

@@ -3,7 +3,7 @@ import { closeSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, wr
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { temporaryFolder } from './catalog-fixture.ts'
+import { temporaryFolder } from './catalog.fixture.ts'
 import { SharedFolder } from './shared-folder.ts'
 
 function folders() {
