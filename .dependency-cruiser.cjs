@@ -14,6 +14,13 @@ module.exports = {
     },
     { name: 'store-only-through-interface', severity: 'error', from: { path: '^maestro/(?!main|maestro\\.ts|directory/)', pathNot: '\\.test\\.ts$' }, to: { path: '^maestro/directory/sqlite' } },
     { name: 'only-roots-know-all', severity: 'error', from: { path: '^peer/(app|rpc)/' }, to: { path: '^peer/(agent|main)\\.ts' } },
+    {
+      name: 'no-test-support-in-products',
+      comment: 'fixtures and contract suites are not built into dist/',
+      severity: 'error',
+      from: { pathNot: '^tests/|\\.(test|fixture|contract)\\.ts$' },
+      to: { path: '^tests/|\\.(test|fixture|contract)\\.ts$' },
+    },
     { name: 'not-to-unresolvable', severity: 'error', from: {}, to: { couldNotResolve: true } },
   ],
   options: {

@@ -2,8 +2,8 @@ import { describe, expect, it, type TestContext } from 'vitest'
 import { type FileName, parseFileName, parsePeerId } from '../common/ids.ts'
 import { MaestroClient } from '../common/maestro-client.ts'
 import type { FileEntry } from '../common/schemas.ts'
-import { file } from './directory/contract.ts'
-import { startMaestro } from './fixture.ts'
+import { file } from './directory/store.contract.ts'
+import { startMaestro } from './maestro.fixture.ts'
 
 /** The client over real sockets: both ends of the wire at once. */
 async function connected(t: TestContext) {

@@ -1,7 +1,7 @@
 import { connect, type Socket } from 'node:net'
 import { describe, expect, it } from 'vitest'
 import { LIMITS } from '../common/schemas.ts'
-import { startMaestro, type TestMaestro } from './fixture.ts'
+import { startMaestro, type TestMaestro } from './maestro.fixture.ts'
 
 const NAMES = [
   '../x',

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { projectFile } from '../common/project.ts'
-import { startMaestro } from './fixture.ts'
+import { startMaestro } from './maestro.fixture.ts'
 
 const LEASE = 15_000
 const ID = 'a'.repeat(64)

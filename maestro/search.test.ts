@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { parsePeerId } from '../common/ids.ts'
-import { file } from './directory/contract.ts'
 import { SqliteStore } from './directory/sqlite.ts'
+import { file } from './directory/store.contract.ts'
 import { fold, wordsOf } from './folding.ts'
 import { Search } from './search.ts'
 

@@ -5,10 +5,10 @@ import Sqlite from 'better-sqlite3'
 import { afterAll, describe, expect, it } from 'vitest'
 import { NetworkError } from '../../common/errors.ts'
 import { parsePeerId } from '../../common/ids.ts'
-import { directoryStoreContract, file } from './contract.ts'
 import { openDatabase } from './database.ts'
 import { GroupCommit } from './group-commit.ts'
 import { SqliteStore } from './sqlite.ts'
+import { directoryStoreContract, file } from './store.contract.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'directory-'))
 afterAll(() => rmSync(root, { recursive: true }))

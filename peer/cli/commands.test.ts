@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { NetworkError } from '../../common/errors.ts'
 import type { PeerId } from '../../common/ids.ts'
 import type { PeerRow } from '../../common/schemas.ts'
-import { FakeAgent, friend, ID_A, ID_B, peerFile, provider, run, step, transfer } from './fake-agent.ts'
+import { FakeAgent, friend, ID_A, ID_B, peerFile, provider, run, step, transfer } from './fake-agent.fixture.ts'
 import { width } from './text.ts'
 
 let agent: FakeAgent

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { VERSION } from '../../common/project.ts'
-import { FakeAgent, provider, run } from './fake-agent.ts'
+import { FakeAgent, provider, run } from './fake-agent.fixture.ts'
 
 const COMMANDS =
   'run status list network search locate download upload transfers friends add-peer remove-peer discover refresh hash completion'.split(

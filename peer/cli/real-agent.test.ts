@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { PeerInfo } from '../../common/schemas.ts'
-import { type Ran, run, start } from './fake-agent.ts'
+import { type Ran, run, start } from './fake-agent.fixture.ts'
 
 /** `peer run` twice, with no Maestro: P2 has P1 as its friend. What is not through an agent is tested here too. */
 const FILM = Buffer.alloc(1_000_000, 'a film of one million bytes ')

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { NetworkError } from '../../common/errors.ts'
 import type { ContentId, PeerId } from '../../common/ids.ts'
 import type { TransferBody } from '../../common/schemas.ts'
-import { FakeAgent, friend, ID_A, ID_B, peerFile, provider, run, start, step, transfer } from './fake-agent.ts'
+import { FakeAgent, friend, ID_A, ID_B, peerFile, provider, run, start, step, transfer } from './fake-agent.fixture.ts'
 
 let agent: FakeAgent
 let folder: string

@@ -6,7 +6,7 @@ import type { PeerId } from '../../common/ids.ts'
 import { createRpcServer, listenRpc } from '../../common/rpc.ts'
 import { boundCalls, type MethodBounds, resetCall, streamBeneath } from './beneath.ts'
 import { type ProviderMessage, type TakerMessage, TRANSFER_SERVICE } from './codec.ts'
-import { RawClient } from './test-support.ts'
+import { RawClient } from './rpc.fixture.ts'
 
 type Call = ServerDuplexStream<ProviderMessage, TakerMessage>
 const { path, requestSerialize } = TRANSFER_SERVICE.Push

@@ -3,12 +3,12 @@ import { afterAll, afterEach, describe, expect, test } from 'vitest'
 import { systemClock } from '../../common/clock.ts'
 import type { FileName } from '../../common/ids.ts'
 import { EMPTY_ID, HASH_SIZE, type Manifest, MIN_PIECE_SIZE, manifestOf } from '../../common/merkle.ts'
-import { patternOf } from '../transfer/test-support.ts'
+import { patternOf } from '../transfer/transfer.fixture.ts'
 import { Uploader } from '../transfer/uploader.ts'
 import { RpcClients } from './client.ts'
 import { contentIdToWire, TRANSFER_SERVICE } from './codec.ts'
 import { type Push, type PushResult, pushFile } from './push.ts'
-import { RawClient, startHasher, TestPeer, type TestPeerOptions } from './test-support.ts'
+import { RawClient, RpcPeer, type RpcPeerOptions, startHasher } from './rpc.fixture.ts'
 
 const hasher = startHasher()
 const film = patternOf(20 * MIN_PIECE_SIZE + 99)
@@ -18,8 +18,8 @@ afterEach(async () => {
 })
 afterAll(() => hasher.close())
 
-async function peer(options?: TestPeerOptions): Promise<TestPeer> {
-  const started = await TestPeer.start('P1', hasher, options)
+async function peer(options?: RpcPeerOptions): Promise<RpcPeer> {
+  const started = await RpcPeer.start('P1', hasher, options)
   cleanups.push(() => started.stop())
   return started
 }
@@ -28,7 +28,7 @@ interface Tampering extends Partial<Push> {
   signal?: AbortSignal
 }
 
-function push(to: TestPeer, bytes: Buffer, { signal, ...change }: Tampering = {}): Promise<PushResult> {
+function push(to: RpcPeer, bytes: Buffer, { signal, ...change }: Tampering = {}): Promise<PushResult> {
   const clients = new RpcClients()
   cleanups.push(() => clients.close())
   const offer: Push = {

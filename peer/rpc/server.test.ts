@@ -7,9 +7,9 @@ import { afterAll, afterEach, describe, expect, test } from 'vitest'
 import type { FileName } from '../../common/ids.ts'
 import { contentIdOf } from '../../common/merkle.ts'
 import { MAX_UNARY_FILE } from '../../common/rpc.ts'
-import { patternOf } from '../transfer/test-support.ts'
+import { patternOf } from '../transfer/transfer.fixture.ts'
 import { FILE_SERVICE } from './codec.ts'
-import { RawClient, startHasher, TestPeer, type TestPeerOptions } from './test-support.ts'
+import { RawClient, RpcPeer, type RpcPeerOptions, startHasher } from './rpc.fixture.ts'
 
 const hasher = startHasher()
 const cleanups: (() => void | Promise<void>)[] = []
@@ -20,14 +20,14 @@ afterAll(() => hasher.close())
 
 const text = Buffer.from('hello from a small file of this peer, 45 bytes')
 
-async function peer(options?: TestPeerOptions): Promise<TestPeer> {
-  const started = await TestPeer.start('P1', hasher, options)
+async function peer(options?: RpcPeerOptions): Promise<RpcPeer> {
+  const started = await RpcPeer.start('P1', hasher, options)
   cleanups.push(() => started.stop())
   return started
 }
 
 function unary<Method extends 'Upload' | 'Download'>(
-  to: TestPeer,
+  to: RpcPeer,
   method: Method,
   request: object,
 ): Promise<{ ok: boolean; content?: Buffer; message: string }> {
@@ -203,7 +203,7 @@ test('a port that is taken is one clear error', async () => {
 })
 
 test('stopping ends an open conversation within its grace', async () => {
-  const p1 = await TestPeer.start('P1', hasher, { graceMs: 50 })
+  const p1 = await RpcPeer.start('P1', hasher, { graceMs: 50 })
   const client = new RawClient(p1.target)
   cleanups.push(() => client.close())
   const call = client.fetch()

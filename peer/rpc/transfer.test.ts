@@ -4,10 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest'
 import type { ContentId, FileName } from '../../common/ids.ts'
 import { contentIdOf, MIN_PIECE_SIZE, manifestOf } from '../../common/merkle.ts'
-import { honest, MemorySource, patternOf } from '../transfer/test-support.ts'
+import { honest, MemorySource, patternOf } from '../transfer/transfer.fixture.ts'
 import { RpcClients } from './client.ts'
 import { contentIdToWire, type ProviderMessage, TRANSFER_SERVICE } from './codec.ts'
-import { RawClient, startHasher, TestPeer, type TestPeerOptions } from './test-support.ts'
+import { RawClient, RpcPeer, type RpcPeerOptions, startHasher } from './rpc.fixture.ts'
 
 const hasher = startHasher()
 const film = patternOf(40 * MIN_PIECE_SIZE + 4321)
@@ -18,8 +18,8 @@ afterEach(async () => {
 })
 afterAll(() => hasher.close())
 
-async function peer(name: string, options?: TestPeerOptions): Promise<TestPeer> {
-  const started = await TestPeer.start(name, hasher, options)
+async function peer(name: string, options?: RpcPeerOptions): Promise<RpcPeer> {
+  const started = await RpcPeer.start(name, hasher, options)
   cleanups.push(() => started.stop())
   return started
 }
@@ -30,7 +30,7 @@ function clients(options?: ConstructorParameters<typeof RpcClients>[0]): RpcClie
   return pool
 }
 
-function raw(to: TestPeer): RawClient {
+function raw(to: RpcPeer): RawClient {
   const client = new RawClient(to.target)
   cleanups.push(() => client.close())
   return client

@@ -15,7 +15,7 @@ import {
   patternOf,
   simulating,
   TemporaryLanding,
-} from './test-support.ts'
+} from './transfer.fixture.ts'
 
 const PIECE = MIN_PIECE_SIZE
 const NAME = 'film.mkv' as FileName

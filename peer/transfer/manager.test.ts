@@ -9,7 +9,7 @@ import { type LocatedProvider, type LookupStep, type TransferBody, TransferSchem
 import { WorkerHasher } from '../hashing/worker-hasher.ts'
 import { Downloader } from './downloader.ts'
 import { type DownloadRequest, TransferManager, type TransferManagerOptions } from './manager.ts'
-import { type Behaviour, honest, MemorySource, patternOf, TemporaryLanding } from './test-support.ts'
+import { type Behaviour, honest, MemorySource, patternOf, TemporaryLanding } from './transfer.fixture.ts'
 import { Transfer } from './transfer.ts'
 
 const film = patternOf(4 * MIN_PIECE_SIZE + 10)

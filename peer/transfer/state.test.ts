@@ -5,7 +5,7 @@ import { MIN_PIECE_SIZE, manifestOf } from '../../common/merkle.ts'
 import { PieceAssembler } from './piece-assembler.ts'
 import { Slots } from './slots.ts'
 import { SwarmState } from './swarm-state.ts'
-import { patternOf } from './test-support.ts'
+import { patternOf } from './transfer.fixture.ts'
 import { Watchdog } from './watchdog.ts'
 
 const PIECE = MIN_PIECE_SIZE

@@ -7,26 +7,26 @@ import { WorkerHasher } from '../hashing/worker-hasher.ts'
 import { Downloader, type DownloaderOptions, type DownloadResult } from '../transfer/downloader.ts'
 import { Receiver, type ReceiverOptions } from '../transfer/receiver.ts'
 import type { PieceSource } from '../transfer/source.ts'
-import { MemoryContents, TemporaryLanding } from '../transfer/test-support.ts'
+import { MemoryContents, TemporaryLanding } from '../transfer/transfer.fixture.ts'
 import { Uploader, type UploaderOptions } from '../transfer/uploader.ts'
 import type { RpcTarget } from './client.ts'
 import { type ProviderMessage, type TakerMessage, TRANSFER_SERVICE } from './codec.ts'
 import { RpcServer, type RpcServerOptions } from './server.ts'
 
-export interface TestPeerOptions extends RpcServerOptions, UploaderOptions, ReceiverOptions, DownloaderOptions {
+export interface RpcPeerOptions extends RpcServerOptions, UploaderOptions, ReceiverOptions, DownloaderOptions {
   /** gRPC port (default: any free one) */
   port?: number
 }
 
 /** A peer of real sockets, real workers and a real folder; what it provides is in memory. */
-export class TestPeer {
+export class RpcPeer {
   readonly contents = new MemoryContents()
   readonly landing: TemporaryLanding
   readonly target: RpcTarget
   readonly downloader: Downloader
   #server: RpcServer
 
-  static async start(name: string, hasher: WorkerHasher, options: TestPeerOptions = {}): Promise<TestPeer> {
+  static async start(name: string, hasher: WorkerHasher, options: RpcPeerOptions = {}): Promise<RpcPeer> {
     const landing = await TemporaryLanding.create()
     const contents = new MemoryContents()
     const clock = systemClock
@@ -36,7 +36,7 @@ export class TestPeer {
     const deps = { contents, landing, hasher, uploader, receiver, clock, log: silentLog }
     const server = new RpcServer(deps, { graceMs: 50, ...options })
     const grpc_port = await server.start('127.0.0.1', options.port ?? 0)
-    return new TestPeer(server, landing, contents, downloader, {
+    return new RpcPeer(server, landing, contents, downloader, {
       peer: name as PeerId,
       rest: 'http://127.0.0.1:8000',
       grpc_port,
