@@ -4,17 +4,19 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 usage() {
-  echo "usage: scripts/start_component.sh maestro|peer1|peer2|peer3 [flags of that program]" >&2
-  exit 2
+  echo "usage: scripts/start_component.sh maestro|peer1|peer2|peer3 [flags of that program; --help lists them]"
 }
 
-[ $# -ge 1 ] || usage
-component=$1
+component=${1:-}
+case $component in
+  maestro | peer1 | peer2 | peer3) ;;
+  -h | --help) usage && exit 0 ;;
+  *) usage >&2 && exit 2 ;;
+esac
 shift
 [ -f dist/peer/main.js ] || npm run --silent build
 
 case $component in
   maestro) exec node dist/maestro/main.js --config config/maestro.json "$@" ;;
-  peer1 | peer2 | peer3) exec node dist/peer/main.js run --config "config/$component.json" "$@" ;;
-  *) usage ;;
+  *) exec node dist/peer/main.js run --config "config/$component.json" "$@" ;;
 esac
