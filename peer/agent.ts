@@ -67,13 +67,23 @@ export class Agent implements Component {
     try {
       await this.#start()
     } catch (error) {
-      await this.stop()
+      // What fails there is in the log; why it did not start matters more.
+      await this.stop().catch(() => {})
       throw error
     }
   }
 
+  /** Stops every part, also where one of them fails to: the first failure is thrown at the end. */
   async stop(): Promise<void> {
-    for (const close of this.#opened.splice(0).reverse()) await close()
+    const failures: unknown[] = []
+    for (const close of this.#opened.splice(0).reverse())
+      try {
+        await close()
+      } catch (error) {
+        this.#log.error({ err: error }, 'a part of the agent failed to stop')
+        failures.push(error)
+      }
+    if (failures.length > 0) throw failures[0]
   }
 
   async #start(): Promise<void> {

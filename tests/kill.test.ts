@@ -35,7 +35,7 @@ async function json<T>(url: string, init?: RequestInit): Promise<T | undefined> 
 }
 
 test(`${KILLS} times kill -9 of the Maestro and the agents under load: nothing false is shown, nothing verified or acknowledged is lost`, {
-  timeout: 240_000,
+  timeout: 480_000,
 }, async (t) => {
   const seed = Number(process.env.KILL_SEED ?? Math.floor(Math.random() * 2 ** 31))
   process.stdout.write(`kill test: KILL_SEED=${seed}\n`)
