@@ -1,10 +1,11 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { fold } from '../common/folding.ts'
 import { parsePeerId } from '../common/ids.ts'
 import { SqliteStore } from './directory/sqlite.ts'
 import { file } from './directory/store.contract.ts'
-import { fold, wordsOf } from './folding.ts'
 import { Search } from './search.ts'
+import { wordsOf } from './trigrams.ts'
 
 const NOW = 1000
 const TERM = { now: NOW, expiresAt: 2000 }

@@ -1,8 +1,9 @@
 import { NetworkError } from '../common/errors.ts'
+import { fold } from '../common/folding.ts'
 import { type FileName, isFileName } from '../common/ids.ts'
 import type { ProviderBody } from '../common/schemas.ts'
 import type { DirectoryStore, NameRow } from './directory/store.ts'
-import { beginningGrams, fold, gramText, isShort, trigrams, wholeWordGrams, wordsOf } from './folding.ts'
+import { beginningGrams, gramText, isShort, trigrams, wholeWordGrams, wordsOf } from './trigrams.ts'
 
 /**
  * Ranked search over names: all words of the query must match. Results come by tiers: names that begin with the query

@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { fold } from '../../common/folding.ts'
 import { type ContentId, type FileName, parseFileName, parsePeerId } from '../../common/ids.ts'
 import { sha256 } from '../../common/merkle.ts'
 import type { FileEntry } from '../../common/schemas.ts'
-import { fold, trigrams, wholeWordGrams } from '../folding.ts'
+import { trigrams, wholeWordGrams } from '../trigrams.ts'
 import type { DirectoryStore, Registration } from './store.ts'
 
 const NOW = 1_000_000

@@ -36,11 +36,11 @@ export interface DirectoryStore {
   /** The largest name key. */
   lastNameKey(): Promise<number>
   /**
-   * Names that begin with `beginning` when both are folded (see folding.ts), in the order of the bytes of their folded
+   * Names that begin with `beginning` when both are folded (see common/folding.ts), in the order of the bytes of their folded
    * form, then of their keys: those after that of `after`, where given.
    */
   namesBeginning(beginning: string, after: Omit<FoldedRow, 'name'> | undefined, limit: number): Promise<FoldedRow[]>
-  /** Names indexed under all these trigrams (see folding.ts), by key: after `from`, up to `to`. */
+  /** Names indexed under all these trigrams (see trigrams.ts), by key: after `from`, up to `to`. */
   namesWithGrams(grams: readonly string[], from: number, to: number, limit: number): Promise<NameRow[]>
   /** This many names at random, with repetition; fewer where there are hardly any. */
   sampleNames(count: number): Promise<FileName[]>

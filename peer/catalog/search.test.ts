@@ -7,6 +7,7 @@ const names = [
   'lectures/Week10 notes.txt',
   'film.mkv',
   'my film.mkv',
+  'Straßen.pdf',
 ]
 
 describe('searching names', () => {
@@ -18,6 +19,7 @@ describe('searching names', () => {
     ['notes pdf', []],
     ['film.mkv', ['film.mkv', 'my film.mkv']],
     ['ilm', ['film.mkv', 'my film.mkv']],
+    ['STRASSE', ['Straßen.pdf']],
     ['  ', []],
   ])('for "%s" finds the names with every word, best first', (text, expected) => {
     expect(searchNames(names, text, 10)).toEqual(expected)

@@ -1,8 +1,4 @@
-/** `text` as it is searched: without accents, case and compatibility forms. */
-function fold(text: string): string {
-  if (/^[\x00-\x7f]*$/.test(text)) return text.toLowerCase()
-  return text.normalize('NFKD').replace(/\p{M}/gu, '').toLowerCase()
-}
+import { fold } from '../../common/folding.ts'
 
 /** How well a name fits: the whole name, its last part, the start of that, or anywhere. */
 function rank(name: string, words: string[], whole: string): number {

@@ -1,28 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { beginningGrams, fold, gramText, isShort, trigrams, wholeWordGrams, wordsOf } from './folding.ts'
-
-describe('fold', () => {
-  it.each([
-    ['GROSSE', 'Größe'.replace('ö', 'o')],
-    ['cancion', 'Canción'],
-    ['istanbul', 'İSTANBUL'],
-    ['ﬁnal', 'FINAL'],
-    ['ΟΔΟΣ', 'οδος'],
-    ['Ｗｉｄｅ', 'wide'],
-    ['한국', '한국'],
-  ])('makes %s and %s the same', (a, b) => expect(fold(a)).toBe(fold(b)))
-
-  it('keeps letters apart that are not the same but for accents', () => expect(fold('день')).not.toBe(fold('дань')))
-
-  it('changes nothing the second time', () => {
-    fc.assert(
-      fc.property(fc.string({ unit: 'grapheme' }), (text) => {
-        expect(fold(fold(text))).toBe(fold(text))
-      }),
-    )
-  })
-})
+import { fold } from '../common/folding.ts'
+import { beginningGrams, gramText, isShort, trigrams, wholeWordGrams, wordsOf } from './trigrams.ts'
 
 describe('wordsOf', () => {
   it.each([

@@ -1,5 +1,5 @@
 /**
- * How names and queries are compared, and which trigrams stand for a name in the search index.
+ * The words of folded names and queries, and which trigrams stand for a name in the search index.
  *
  * Words are padded before they are cut into trigrams (`  lecture  week1  pdf  `), so that the beginning and the end of
  * a word show in them: ` le` is a word that begins with "le", `df ` one that ends with "df", and `  l` serves a query
@@ -7,17 +7,10 @@
  */
 
 const ASCII = /^[\x20-\x7e]*$/
-const MARKS = /[\u0300-\u036f]+/g
 const BETWEEN_WORDS = /[^\p{L}\p{N}\p{M}\p{So}]+/u
 /** Scripts that put no space between words: each character counts as a word. */
 const UNSPACED =
   /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}]/gu
-
-/** `text` without case, accents and compatibility forms: `Größe` and `GROSSE` are `grosse`. */
-export function fold(text: string): string {
-  if (ASCII.test(text)) return text.toLowerCase()
-  return text.normalize('NFKD').replace(MARKS, '').normalize('NFC').toUpperCase().toLowerCase().replaceAll('ς', 'σ')
-}
 
 /** The words of folded text, in order. */
 export function wordsOf(folded: string): string[] {
