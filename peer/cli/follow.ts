@@ -44,7 +44,10 @@ async function cancel(agent: PeerClient, { transfer }: TransferBody): Promise<Ne
   try {
     const { bytes, size } = await agent.cancelTransfer(transfer)
     const share = size === null || size === 0 ? '' : ` at ${Math.floor((bytes / size) * 100)} %`
-    return new NetworkError('cancelled', `cancelled${share}: run the same command again to resume`)
+    return new NetworkError(
+      'cancelled',
+      `cancelled in the agent${share}: what arrived is kept, and the same command resumes`,
+    )
   } catch (error) {
     const { code, message } = asNetworkError(error)
     if (code === 'conflict') return new NetworkError('cancelled', 'it had ended already: see "peer transfers"')

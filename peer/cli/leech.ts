@@ -66,7 +66,12 @@ async function fetchTo(
   } catch (error) {
     if (!cli.io.signal.aborted) throw error
     const share = tally.size === 0 ? '' : ` at ${Math.floor((tally.bytes / tally.size) * 100)} %`
-    throw new NetworkError('cancelled', `cancelled${share}: run the same command again to resume`, {}, error)
+    throw new NetworkError(
+      'cancelled',
+      `cancelled${share}: what arrived is kept, and the same command resumes`,
+      {},
+      error,
+    )
   } finally {
     progress.stop()
     for (const note of tally.notes) cli.out.note(note)

@@ -13,6 +13,9 @@ export interface Progress {
 
 export const noProgress: Progress = { update: () => {}, phase: () => {}, stop: () => {} }
 
+/** Columns left free at the end of the line: a terminal echoes Ctrl-C as `^C`, and where that wraps the line stays behind. */
+const FREE = 3
+
 /** Seconds over which the rate is averaged. */
 const RATE_WINDOW = 2
 
@@ -36,7 +39,7 @@ export class TerminalProgress implements Progress {
       format: (_options, { value, total }) =>
         this.#phase === undefined
           ? progressLine({ label, bytes: value, total, rate: this.#rate, columns: terminal.columns ?? 80 })
-          : shorten(`${label}  ${this.#phase}…`, (terminal.columns ?? 80) - 1),
+          : shorten(`${label}  ${this.#phase}…`, (terminal.columns ?? 80) - FREE),
     })
     this.#bar.start(0, 0)
   }
@@ -80,7 +83,7 @@ export class RateMeter {
   }
 }
 
-/** `film.mkv ━━━━━━━━────── 45 %  1.2 GB of 2.7 GB  412 MB/s  3.6 s left`, in at most `columns` - 1. */
+/** `film.mkv ━━━━━━━━────── 45 %  1.2 GB of 2.7 GB  412 MB/s  3.6 s left`, in at most `columns` - 3. */
 export function progressLine(p: {
   label: string
   bytes: number
@@ -88,7 +91,7 @@ export function progressLine(p: {
   rate: number
   columns: number
 }): string {
-  const room = p.columns - 1
+  const room = p.columns - FREE
   const share = p.total === 0 ? 1 : Math.min(1, p.bytes / p.total)
   const left = p.rate > 0 ? `  ${duration((p.total - p.bytes) / p.rate)} left` : ''
   const numbers = `${String(Math.floor(share * 100)).padStart(3)} %  ${size(p.bytes)} of ${size(p.total)}  ${rate(p.rate)}${left}`
