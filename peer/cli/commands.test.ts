@@ -267,10 +267,10 @@ describe('network', () => {
     agent.friends = [friend(other.url), friend('http://127.0.0.1:1', { id: 'P3' as PeerId })]
     const { stdout, stderr, code } = await on('network')
     expect(code).toBe(0)
-    expect(stderr).toBe(`the Maestro at ${NOBODY} does not answer; asked this agent and 2 friends instead\n`)
-    expect(stdout).toMatch(/P1 .* alive +mine.txt/)
-    expect(stdout).toMatch(/P2 .* alive +theirs.txt/)
-    expect(stdout).toMatch(/P3 .* unreachable/)
+    expect(stderr).toBe(`the Maestro at ${NOBODY} does not answer; this list comes from this agent and 2 friends\n`)
+    expect(stdout).toMatch(/P1 .* alive +- +mine.txt/)
+    expect(stdout).toMatch(/P2 .* alive +- +theirs.txt/)
+    expect(stdout).toMatch(/P3 .* - +unreachable +- +-\n/)
     expect((await json('network')).answer).toMatchObject({
       maestro: { answers: false },
       peers: [{ id: 'P1' }, { id: 'P2' }, {}],

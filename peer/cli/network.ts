@@ -67,7 +67,7 @@ async function askFriends(
 ): Promise<Row[]> {
   const { friends } = await agent.friends()
   const why = problem ? `${problem.message}; ` : 'no Maestro is configured; '
-  cli.out.note(styled('yellow', `${why}asked this agent and ${count(friends.length, 'friend')} instead`))
+  cli.out.note(styled('yellow', `${why}this list comes from this agent and ${count(friends.length, 'friend')}`))
   const asked = friends.map(async ({ url, id }): Promise<Row> => {
     try {
       const peer = await cli.peer(url)
@@ -115,9 +115,9 @@ function show(rows: readonly Row[], names: number, cli: Cli): void {
     rows.map((row) => [
       { style: 'bold', text: row.id },
       row.rest,
-      row.grpc_port === 0 ? '' : String(row.grpc_port),
+      row.grpc_port === 0 ? '-' : String(row.grpc_port),
       { style: row.status === 'alive' ? 'green' : 'red', text: row.status },
-      row.last_seen === null ? '' : seenText(row.last_seen),
+      row.last_seen === null ? '-' : seenText(row.last_seen),
       filesOf(row, names),
     ]),
   )
@@ -128,7 +128,7 @@ function show(rows: readonly Row[], names: number, cli: Cli): void {
 
 function filesOf({ files, file_count, status }: Row, names: number): string[] {
   const shown = files.slice(0, names)
-  if (shown.length === 0) return [status === 'alive' ? 'none' : '']
+  if (shown.length === 0) return [status === 'alive' ? 'none' : '-']
   const more = file_count - shown.length
   return more > 0 ? [...shown, `… and ${more} more`] : shown
 }
