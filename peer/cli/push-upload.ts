@@ -1,8 +1,8 @@
 import type { Stats } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import { systemClock } from '../../common/clock.ts'
-import { NetworkError } from '../../common/errors.ts'
-import type { PeerId } from '../../common/ids.ts'
+import { asNetworkError, NetworkError } from '../../common/errors.ts'
+import type { FileName, PeerId } from '../../common/ids.ts'
 import { RpcClients } from '../rpc/client.ts'
 import { pushFile } from '../rpc/push.ts'
 import type { ContentReader } from '../transfer/contents.ts'
@@ -41,7 +41,11 @@ export async function pushUpload(to: string, dummy: boolean, cli: Cli): Promise<
           onProgress: (sent) => progress.update(Math.min(sent, stat.size), stat.size),
         },
         cli.io.signal,
-      ).finally(() => progress.stop())
+      )
+        .catch((error: unknown) => {
+          throw refusal(error, target.peer, name)
+        })
+        .finally(() => progress.stop())
       const seconds = (performance.now() - begin) / 1000
       const outcome = simulated ? 'simulated' : bytes === 0 && stat.size > 0 ? 'there already' : 'shared'
       return { name, size: stat.size, id: manifest.id, outcome, to: target.peer, bytes, seconds }
@@ -49,6 +53,17 @@ export async function pushUpload(to: string, dummy: boolean, cli: Cli): Promise<
       await file.close()
     }
   }
+}
+
+/** The error with the peer's name in it: what that one calls "here" is elsewhere for the reader. */
+function refusal(error: unknown, peer: PeerId, name: FileName): NetworkError {
+  const known = asNetworkError(error)
+  if (known.details.peer !== peer || known.message.includes(peer)) return known
+  const message =
+    known.code === 'conflict'
+      ? `${peer} shares another content as "${name}", which stays as it is: give yours another name with --as`
+      : `${peer} refuses: ${known.message}`
+  return new NetworkError(known.code, message, known.details, known)
 }
 
 /** Reads a file as long as it is the one that was hashed. */

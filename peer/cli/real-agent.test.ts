@@ -99,7 +99,9 @@ test('an upload over another content is refused by the peer, and changes nothing
   await writeFile(join(folder, 'other.txt'), 'other')
   const { code, stderr } = await run(['upload', join(folder, 'other.txt'), '--to', p1, '--as', 'film.mkv'])
   expect(code).toBe(1)
-  expect(stderr).toMatch(/^peer: "film.mkv" has other content here/)
+  expect(stderr).toBe(
+    'peer: P1 shares another content as "film.mkv", which stays as it is: give yours another name with --as\n',
+  )
   expect((await bytesOf('P1/film.mkv')).equals(FILM)).toBe(true)
 })
 

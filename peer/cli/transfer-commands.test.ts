@@ -143,7 +143,9 @@ describe('download by the agent', () => {
     await expect.poll(() => agent.requests.map(({ path }) => path)).toContain('/transfers/t1/events')
     interrupt.abort()
     expect(await code).toBe(1)
-    expect(stderr.text).toBe('peer: cancelled at 45 %: run the same command again to resume\n')
+    expect(stderr.text).toBe(
+      'peer: cancelled in the agent at 45 %: what arrived is kept, and the same command resumes\n',
+    )
     expect(agent.requests.at(-1)).toMatchObject({ method: 'DELETE', path: '/transfers/t1' })
     goOn()
   })
@@ -236,8 +238,23 @@ describe('upload to the agent', () => {
       ['lectures/b/two.txt', '2'],
       ['lectures/one.txt', '1'],
     ])
-    expect(stderr).toMatch(/left out .*\.hidden/)
-    expect(stderr).toMatch(/left out .*link: it is no regular file/)
+    expect(stderr).toMatch(/left out .*\.hidden: .*hidden files are not shared/)
+    expect(stderr).toMatch(/left out .*link: it is a symbolic link\n/)
+  })
+
+  test('of a folder names some of what is left out, and counts the rest', async () => {
+    await file('lectures/one.txt', '1')
+    for (let i = 0; i < 25; i++) await file(`lectures/.hidden${i}`, 'x')
+    const { stderr } = await on('upload', join(folder, 'lectures'))
+    expect(stderr.match(/left out .*hidden/g)).toHaveLength(20)
+    expect(stderr).toMatch(/\nleft out 5 more; --json names them all\n$/)
+  })
+
+  test('of a folder with nothing to share says why', async () => {
+    await file('lectures/.hidden', 'x')
+    const { code, stderr } = await on('upload', join(folder, 'lectures'))
+    expect(code).toBe(3)
+    expect(stderr).toMatch(/^left out .*\npeer: there is no file to share in .*lectures\n$/s)
   })
 
   test('sends nothing where the content is there already', async () => {

@@ -1,10 +1,14 @@
+import type { Dirent } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { basename, join, relative, resolve, sep } from 'node:path'
 import type { Command } from 'commander'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
-import { type FileName, isFileName, parseFileName } from '../../common/ids.ts'
+import { type FileName, parseFileName } from '../../common/ids.ts'
 import type { Cli } from './cli.ts'
 import { type Item, printUpload, type Uploaded } from './uploaded.ts'
+
+/** Left out files that are named one by one. */
+const NAMED = 20
 
 interface UploadOptions {
   as?: FileName
@@ -32,7 +36,10 @@ Examples:
     )
     .action(async (path: string, options: UploadOptions) => {
       const { items, leftOut } = await itemsOf(path, options.as)
-      for (const { path, why } of leftOut) cli.out.note(`left out ${path}: ${why}`)
+      for (const { path, why } of leftOut.slice(0, NAMED)) cli.out.note(`left out ${path}: ${why}`)
+      const more = leftOut.length - NAMED
+      if (more > 0) cli.out.note(`left out ${more} more; --json names them all`)
+      if (items.length === 0) throw new NetworkError('not_found', `there is no file to share in ${path}`)
       const send = await sender(options, cli)
       const uploaded: Uploaded[] = []
       for (const item of items) {
@@ -73,11 +80,20 @@ async function itemsOf(path: string, as: FileName | undefined): Promise<Items> {
   for (const entry of await readdir(path, { withFileTypes: true, recursive: true })) {
     if (entry.isDirectory()) continue
     const inner = join(entry.parentPath, entry.name)
-    const inside = [name, ...relative(path, inner).split(sep)].join('/').normalize('NFC')
-    if (entry.isFile() && isFileName(inside)) items.push({ path: inner, name: inside })
-    else leftOut.push({ path: inner, why: entry.isFile() ? "its name can't be shared" : 'it is no regular file' })
+    const inside = [name, ...relative(path, inner).split(sep)].join('/')
+    try {
+      if (!entry.isFile()) throw new NetworkError('invalid', kindFault(entry))
+      items.push({ path: inner, name: parseFileName(inside) })
+    } catch (error) {
+      leftOut.push({ path: inner, why: asNetworkError(error).message })
+    }
   }
-  if (items.length === 0) throw new NetworkError('not_found', `there is no file to share in ${path}`)
   items.sort((a, b) => (a.name < b.name ? -1 : 1))
   return { items, leftOut }
+}
+
+/** Why what is no regular file isn't shared. */
+function kindFault(entry: Dirent): string {
+  if (entry.isSymbolicLink()) return 'it is a symbolic link'
+  return entry.isFIFO() ? 'it is a pipe' : 'it is no regular file'
 }
