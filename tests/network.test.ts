@@ -99,7 +99,10 @@ describe('downloading', () => {
     for (const { name, data } of files) writeFileSync(p1.path(name), data)
     await expect.poll(() => p1.agent.info().files, { timeout: 20_000 }).toBe(200)
     await expect.poll(() => cluster.providers('f199.bin')).toEqual(['P1'])
-    const downloads = Promise.all(files.map(({ name }) => p2.transfer({ file: name }, 50_000)))
+    const downloads = p2.transfers(
+      files.map(({ name }) => ({ file: name })),
+      50_000,
+    )
     const begin = performance.now()
     expect(await p1.has('f0.bin')).toBe(true)
     expect(performance.now() - begin).toBeLessThan(2000)
