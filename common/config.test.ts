@@ -40,8 +40,16 @@ describe('a configuration', () => {
 
   test.each([
     ['an unknown key', { id: 'A', shared_dir: 's', prot: 1 }, 'unknown key "prot" (did you mean "port"?)'],
-    ['a value of the wrong type', { id: 'A', shared_dir: 's', port: 'x' }, 'the key "port" has a bad value "x"'],
-    ['a port out of range', { id: 'A', shared_dir: 's', port: 70000 }, '"port"'],
+    [
+      'a value of the wrong type',
+      { id: 'A', shared_dir: 's', port: 'x' },
+      '"port" has a bad value "x": it must be a number',
+    ],
+    [
+      'a port out of range',
+      { id: 'A', shared_dir: 's', port: 70000 },
+      '"port" has a bad value 70000: it must be at most 65535',
+    ],
     ['a missing key', { id: 'A' }, 'the key "shared_dir" is missing'],
     ['bad JSON', '{"id":', 'not valid JSON'],
     ['something that is no object', '[1]', 'is a JSON object'],

@@ -3,6 +3,7 @@ import { dirname, resolve } from 'node:path'
 import { z } from 'zod'
 import { errnoOf, NetworkError } from './errors.ts'
 import { printable } from './ids.ts'
+import { demand } from './issue.ts'
 
 /**
  * Configuration: a JSON file, overridden by environment variables (`P2P_` and the key in capitals), overridden by
@@ -51,7 +52,7 @@ export function loadConfig<Shape extends z.ZodRawShape>(
     const where = origin.get(key) ?? sources.file ?? 'configuration'
     if (raw[key] === undefined) throw missingKey(where, key)
     const shown = printable(JSON.stringify(raw[key]) ?? '')
-    throw new NetworkError('invalid', `${where}: the key "${key}" has a bad value ${shown}: ${issue.message}`, { key })
+    throw new NetworkError('invalid', `${where}: the key "${key}" has a bad value ${shown}: ${demand(issue)}`, { key })
   }
   return Object.freeze(parsed.data)
 

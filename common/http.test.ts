@@ -1,10 +1,12 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { createRoute } from '@hono/zod-openapi'
 import { afterEach, expect, test, vi } from 'vitest'
 import { createApp, listen } from './http.ts'
 import { silentLog } from './log.ts'
 import { createMetrics } from './metrics.ts'
+import { PageQuery } from './schemas.ts'
 
 const IDLE_MS = 100
 
@@ -78,4 +80,15 @@ test('a client that takes no more of its answer is hung up on', async () => {
   const server = await serve()
   send(server.port, 'GET /endless HTTP/1.1\r\nhost: x\r\n\r\n')
   await expect.poll(() => server.cancelled, { timeout: 3000 }).toBe(1)
+})
+
+test('a bad value in a query is told with its name, what it is, and what is allowed', async () => {
+  const app = createApp({ title: '', description: '', log: silentLog, metrics: createMetrics('test') })
+  const route = createRoute({ method: 'get', path: '/rows', request: { query: PageQuery }, responses: { 200: { description: '' } } })
+  app.openapi(route, (c) => c.body(null))
+  const response = await app.request('/rows?limit=lots')
+  expect(response.status).toBe(400)
+  expect(await response.json()).toEqual({
+    error: { code: 'invalid', message: 'limit in the query is "lots": it must be a number', path: ['limit'] },
+  })
 })

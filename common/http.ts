@@ -12,6 +12,7 @@ import { routePath } from 'hono/route'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import type { Registry } from 'prom-client'
 import { asNetworkError, HTTP_STATUS, NetworkError } from './errors.ts'
+import { issueText } from './issue.ts'
 import { listenFailure } from './listen-failure.ts'
 import type { Logger } from './log.ts'
 import { VERSION } from './project.ts'
@@ -51,16 +52,20 @@ export function remoteAddress(c: AppContext): string | undefined {
   return c.env?.incoming?.socket?.remoteAddress
 }
 
+/** What each part of a request is called. */
+const PARTS: Record<string, string> = { query: 'query', param: 'path', json: 'body' }
+
 /** An app with the conventions in place; the resource files add their routes to it, `documented()` closes it. */
 export function createApp(options: AppOptions): App {
   const { log, metrics } = options
   const app: App = new OpenAPIHono({
     defaultHook: (result) => {
       if (result.success) return
-      const issue = result.error.issues[0]
-      const where = issue?.path.length ? `${issue.path.map(String).join('.')}: ` : ''
-      throw new NetworkError('invalid', `${where}${issue?.message ?? 'bad request'}`, {
-        path: issue?.path.map(String) ?? [],
+      const { issues } = result.error
+      // The validator hands on what it was given beside what it found, though its type keeps silent about it.
+      const { data } = result as { data?: unknown }
+      throw new NetworkError('invalid', issueText(issues, data, PARTS[result.target] ?? result.target), {
+        path: issues[0]?.path.map(String) ?? [],
       })
     },
   })
