@@ -144,7 +144,6 @@ export class TestPeer {
       grpc_port: 0,
       shared_dir: this.folder,
       settle_ms: 20,
-      lookup_timeout_ms: 500,
       ...(this.#cluster.hasMaestro ? { maestro_url: this.#cluster.maestroUrl } : {}),
       ...this.#config,
     })
