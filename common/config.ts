@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
+import { Option } from 'commander'
 import { z } from 'zod'
 import { errnoOf, NetworkError } from './errors.ts'
 import { printable } from './ids.ts'
@@ -70,8 +71,27 @@ export function envName(key: string): string {
 }
 
 /** `grpc_port` → `--grpc-port` */
-export function flagName(key: string): string {
+function flagName(key: string): string {
   return `--${key.replaceAll('_', '-')}`
+}
+
+/** A flag for every key, with its meaning and default. */
+export function configOptions(schema: z.ZodObject): Option[] {
+  return Object.entries(schema.shape).map(([key, field]) => {
+    const { success, data } = field.safeParse(undefined)
+    const fallback = !success ? ' (required)' : data === undefined ? '' : ` (default ${JSON.stringify(data)})`
+    return new Option(`${flagName(key)} <value>`, `${(field as z.ZodType).description ?? ''}${fallback}`)
+  })
+}
+
+/** The flags among what commander has read, by the keys that they are for. */
+export function configFlags(
+  schema: z.ZodObject,
+  read: Readonly<Record<string, string | undefined>>,
+): Record<string, string | undefined> {
+  return Object.fromEntries(
+    Object.keys(schema.shape).map((key) => [key, read[new Option(flagName(key)).attributeName()]]),
+  )
 }
 
 function readConfigFile(file: string): Record<string, unknown> {

@@ -84,7 +84,12 @@ test('a client that takes no more of its answer is hung up on', async () => {
 
 test('a bad value in a query is told with its name, what it is, and what is allowed', async () => {
   const app = createApp({ title: '', description: '', log: silentLog, metrics: createMetrics('test') })
-  const route = createRoute({ method: 'get', path: '/rows', request: { query: PageQuery }, responses: { 200: { description: '' } } })
+  const route = createRoute({
+    method: 'get',
+    path: '/rows',
+    request: { query: PageQuery },
+    responses: { 200: { description: '' } },
+  })
   app.openapi(route, (c) => c.body(null))
   const response = await app.request('/rows?limit=lots')
   expect(response.status).toBe(400)

@@ -37,12 +37,14 @@ const config = (name: string, content: unknown) => {
 }
 
 describe('maestro', () => {
-  it('documents every key as a flag, with an example', async () => {
+  it('documents every key as a flag with its default, and an example', async () => {
     const { code, stdout } = await outcome(run('--help'))
     expect(code).toBe(0)
     expect(stdout).toContain('maestro --config config/maestro.json')
     for (const key of Object.keys(MaestroConfig.shape))
       expect(stdout).toContain(`--${key.replaceAll('_', '-')} <value>`)
+    expect(stdout).toMatch(/--port <value> .*\(default 9000\)/)
+    expect(stdout).toMatch(/--database <value> [^-]*\(required\)/)
   })
 
   it.each([

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-import { Command, Option } from 'commander'
-import { envName, loadConfig } from '../common/config.ts'
+import { Command } from 'commander'
+import { configFlags, configOptions, envName, loadConfig } from '../common/config.ts'
 import { asNetworkError } from '../common/errors.ts'
 import { stopOnSignals } from '../common/lifecycle.ts'
 import { createLogger } from '../common/log.ts'
@@ -28,8 +28,7 @@ Example:
   .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'maestro: ')) })
   .action(run)
 
-for (const [key, field] of Object.entries(MaestroConfig.shape))
-  command.addOption(new Option(`${flag(key)} <value>`, field.description))
+for (const option of configOptions(MaestroConfig)) command.addOption(option)
 
 try {
   await command.parseAsync()
@@ -38,7 +37,7 @@ try {
 }
 
 async function run(options: Record<string, string>): Promise<void> {
-  const flags = Object.fromEntries(Object.keys(MaestroConfig.shape).map((key) => [key, options[camel(key)]]))
+  const flags = configFlags(MaestroConfig, options)
   const config = loadConfig(MaestroConfig, { file: options.config, env: process.env, flags })
   const maestro = new Maestro(config, { log: createLogger('maestro', config.log_level) })
   await maestro.start()
@@ -53,12 +52,4 @@ function exitCode(error: unknown): number {
   const known = asNetworkError(error)
   process.stderr.write(`maestro: ${known.message}\n`)
   return known.code === 'invalid' ? WRONG_USAGE : FAILED
-}
-
-function flag(key: string): string {
-  return `--${key.replaceAll('_', '-')}`
-}
-
-function camel(key: string): string {
-  return key.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
 }

@@ -49,6 +49,13 @@ describe('usage', () => {
     expect(JSON.parse(json.stdout).error).toMatchObject({ code: 'invalid', message: expect.stringMatching(message) })
   })
 
+  test('run --help tells the default of every key that has one, and what is required', async () => {
+    const { stdout } = await run(['run', '--help'])
+    expect(stdout).toMatch(/--port <value> .*\(default 8000\)/)
+    expect(stdout).toMatch(/--shared-dir <value> .*\(required\)/)
+    expect(stdout).toMatch(/--reserve-bytes <value> [^-]*\(default\s+67108864\)/)
+  })
+
   test('no command shows the help on stderr, exit 2', async () => {
     const { code, stdout, stderr } = await run([])
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' })

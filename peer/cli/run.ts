@@ -1,7 +1,7 @@
 import { dirname, resolve } from 'node:path'
-import { type Command, Option } from 'commander'
+import type { Command } from 'commander'
 import { systemClock } from '../../common/clock.ts'
-import { flagName, loadConfig } from '../../common/config.ts'
+import { configFlags, configOptions, loadConfig } from '../../common/config.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import type { PeerInfo } from '../../common/schemas.ts'
 import { PeerConfig } from '../config.ts'
@@ -16,8 +16,7 @@ const POLL_MS = 25
 export function define(command: Command, cli: Cli): void {
   command.option('--config <file>', 'configuration file (JSON); the flags below override its keys')
   // The program's own --token serves for this key as well.
-  for (const [key, field] of Object.entries(PeerConfig.shape))
-    if (key !== 'token') command.addOption(new Option(`${flagName(key)} <value>`, describe(field)))
+  for (const option of configOptions(PeerConfig)) if (option.name() !== 'token') command.addOption(option)
   command
     .addHelpText(
       'after',
@@ -29,11 +28,11 @@ Examples:
   peer run --config config/peer1.json --port 8010 --grpc-port 50060
   peer run --id P9 --shared-dir ~/Public --maestro-url http://192.168.1.10:9000`,
     )
-    .action(async ({ config: file, ...flags }: { config?: string } & Record<string, string | undefined>) => {
+    .action(async ({ config: file, ...options }: { config?: string } & Record<string, string | undefined>) => {
       const { state_dir, ...config } = loadConfig(PeerConfig, {
         file,
         env: cli.io.env,
-        flags: { ...byKey(flags), token: cli.token },
+        flags: { ...configFlags(PeerConfig, options), token: cli.token },
       })
       const folder = file === undefined ? process.cwd() : dirname(resolve(file))
       await runAgent({ ...config, state_dir: state_dir ?? resolve(folder, '.state', config.id) }, cli)
@@ -86,17 +85,4 @@ function greet(info: PeerInfo, config: PeerConfig, cli: Cli): void {
     ],
     ['Maestro', ...maestroText(info)],
   ])
-}
-
-/** Options come from commander in camel case; keys of the configuration are in snake case. */
-function byKey(flags: Record<string, string | undefined>): Record<string, string | undefined> {
-  return Object.fromEntries(
-    Object.entries(flags).map(([name, value]) => [name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`), value]),
-  )
-}
-
-function describe(field: { description?: string | undefined; def: object }): string {
-  const fallback = (field.def as { defaultValue?: unknown }).defaultValue
-  const text = field.description ?? ''
-  return fallback === undefined ? text : `${text} (default ${JSON.stringify(fallback)})`
 }
