@@ -16,6 +16,9 @@ export interface CliOptions {
   token: string | undefined
 }
 
+/** How long the last question of a command that failed may take, ms. */
+const PATIENCE_MS = 1000
+
 const DEFAULT_AGENT = 'http://127.0.0.1:8000'
 
 /** What commands share: where to ask, how to answer. */
@@ -28,6 +31,7 @@ export class Cli {
   readonly wholeProgram: (cli: Cli) => Promise<Command>
   readonly #options: CliOptions
   readonly #closing: (() => Promise<void>)[] = []
+  #askedAgent = false
 
   constructor(deps: { io: Io; out: Output; wholeProgram: (cli: Cli) => Promise<Command> }, options: CliOptions) {
     this.io = deps.io
@@ -47,6 +51,7 @@ export class Cli {
   /** The user's own agent. */
   async agent() {
     const { PeerClient } = await import('./client.ts')
+    this.#askedAgent = true
     const client = new PeerClient(
       { signal: this.io.signal },
       { name: 'the agent', url: this.agentUrl, token: this.#options.token },
@@ -80,16 +85,33 @@ export class Cli {
   }
 
   /** The error as the user should read it. */
-  explain(error: NetworkError): NetworkError {
+  async explain(error: NetworkError): Promise<NetworkError> {
+    const { code } = error
     const { reason, url } = error.details
-    if (error.code === 'unavailable' && reason === 'unreachable' && url === this.agentUrl)
+    if (code === 'unavailable' && reason === 'unreachable' && url === this.agentUrl)
       return new NetworkError(
         'unavailable',
         `no agent answers at ${this.agentUrl}: start one with "peer run --config config/peer1.json", or name another with --agent URL`,
         error.details,
         error,
       )
+    const isOdd = code === 'not_found' || code === 'invalid' || reason === 'unknown_answer'
+    if (isOdd && this.#askedAgent && (await this.#isMaestro(this.agentUrl)))
+      return new NetworkError(
+        'invalid',
+        `${this.agentUrl} is a Maestro, not an agent: give it as --maestro (peer download), and an agent as --agent`,
+        { url: this.agentUrl },
+        error,
+      )
     return error
+  }
+
+  async #isMaestro(url: string): Promise<boolean> {
+    const maestro = await this.maestro(url)
+    return maestro.info({ timeoutMs: PATIENCE_MS, signal: this.io.signal }).then(
+      () => true,
+      () => false,
+    )
   }
 }
 

@@ -64,6 +64,21 @@ describe('the agent', () => {
     })
   })
 
+  test.each([['status'], ['list'], ['locate', 'x'], ['search', 'x']])(
+    'that is a Maestro is told to be one, with where it belongs: %s',
+    async (...args) => {
+      const counts = { peers: 1, files: 1, uptime_s: 1, lease_ms: 1 }
+      agent.root = { service: 'maestro', id: 'maestro', version: '0.1.0', status: 'ok', ...counts }
+      agent.refusal = new NetworkError('not_found', 'no route GET /info; see /docs')
+      agent.refuses = (path) => path !== '/'
+      expect(await on(...args)).toEqual({
+        code: 2,
+        stdout: '',
+        stderr: `peer: ${agent.url} is a Maestro, not an agent: give it as --maestro (peer download), and an agent as --agent\n`,
+      })
+    },
+  )
+
   test('that answers nonsense is a failure, not a failed verification', async () => {
     Object.assign(agent, { info: { hello: 'world' } })
     const { code, stderr } = await on('status')

@@ -33,6 +33,8 @@ export class FakeAgent {
     uptime_s: 200,
     version: '0.1.0',
   }
+  /** what GET / answers */
+  root: unknown = { service: 'peer' }
   files: unknown[] = []
   friends: Friend[] = []
   known: { id: PeerId | null; rest: string }[] = []
@@ -44,6 +46,8 @@ export class FakeAgent {
   hold: Promise<void> = Promise.resolve()
   /** what every request is refused with */
   refusal: NetworkError | undefined
+  /** whether a request to this path is refused */
+  refuses = (_path: string): boolean => true
   /** bodies of PUT */
   readonly received = new Map<string, string>()
   /** method, path and JSON body of every request */
@@ -81,10 +85,12 @@ export class FakeAgent {
         body: text === '' ? undefined : JSON.parse(text),
         authorization: c.req.header('authorization'),
       })
-      if (this.refusal) return c.json(this.refusal.toBody(), HTTP_STATUS[this.refusal.code] as 400)
+      if (this.refusal && this.refuses(c.req.path))
+        return c.json(this.refusal.toBody(), HTTP_STATUS[this.refusal.code] as 400)
       return next()
     })
     app.get('/info', (c) => c.json(this.info))
+    app.get('/', (c) => c.json(this.root))
     app.get('/files', (c) => {
       const from = Number(c.req.query('after') ?? 0)
       const to = from + 2

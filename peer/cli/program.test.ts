@@ -24,13 +24,18 @@ describe('usage', () => {
   })
 
   test.each([
-    [['stats'], /unknown command 'stats' \(Did you mean status\?\); see "peer --help"/],
-    [['download'], /missing required argument 'file'; see "peer download --help"/],
-    [['download', 'x', '--vai', 'maestro'], /unknown option '--vai' \(Did you mean --via\?\)/],
-    [['download', 'x', '--via', 'magic'], /Allowed choices are local, maestro, friends/],
-    [['download', 'x', '--maestro', 'http://a:1', '--peer', 'http://b:1'], /cannot be used with/],
+    [['stats'], /there is no command stats: did you mean status\?; see "peer --help"/],
+    [['download'], /<file> is missing; see "peer download --help"/],
+    [['download', 'x', '--vai', 'maestro'], /there is no option --vai: did you mean --via\?/],
+    [['download', 'x', '--via', 'magic'], /--via is "magic": it must be one of local, maestro, friends; see/],
+    [
+      ['download', 'x', '--maestro', 'http://a:1', '--peer', 'http://b:1'],
+      /--maestro and --peer exclude each other; see/,
+    ],
     [['locate', '../x'], /"..\/x" can't name a shared file: it climbs out of the shared folder/],
-    [['status', 'more'], /too many arguments/],
+    [['status', 'more'], /too many arguments: 1 are given, 0 are taken; see/],
+    [['locate', 'x', '--via'], /--via is given without its <strategy>; see/],
+    [['completion', 'tcsh'], /<shell> is "tcsh": it must be one of bash, zsh, fish, powershell; see/],
     [['status', '--agent', 'ftp://x'], /not an http URL/],
     [['upload', 'x', '--as', '/etc/passwd'], /absolute path/],
     [['run'], /the key "id" is missing/],

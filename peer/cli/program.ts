@@ -56,7 +56,7 @@ export async function runCli(argv: readonly string[], io: Io): Promise<ExitCode>
     if (thrown instanceof CommanderError && thrown.exitCode === 0) return EXIT.done
     if (io.env.P2P_DEBUG === '1') io.stderr.write(`${thrown instanceof Error ? thrown.stack : thrown}\n`)
     const error = thrown instanceof CommanderError ? usageError(thrown, program) : asNetworkError(thrown)
-    const explained = cli?.explain(error) ?? error
+    const explained = (await cli?.explain(error)) ?? error
     out.error(explained)
     if (explained.details.choices !== undefined && !out.json) {
       const { showChoices } = await import('./choices.ts')
@@ -129,9 +129,29 @@ function beforeDashes(argv: readonly string[]): readonly string[] {
   return dashes === -1 ? argv : argv.slice(0, dashes)
 }
 
+/** What the library for command lines says, in this program's words. */
+const SENTENCES: readonly [RegExp, string][] = [
+  [/^unknown (command|option) '(.*?)'/, 'there is no $1 $2'],
+  [/ \(Did you mean (one of )?(.*)\?\)$/, ': did you mean $2?'],
+  [/^missing required argument '(.*)'$/, '<$1> is missing'],
+  [/^option '(?:-\w, )?(--\S+) (<.*>)' argument missing$/, '$1 is given without its $2'],
+  [
+    /^option '(?:-\w, )?(--\S+) .*?' cannot be used with option '(?:-\w, )?(--\S+) .*'$/,
+    '$1 and $2 exclude each other',
+  ],
+  [/^option '(?:-\w, )?(--\S+) .*?' argument '(.*)' is invalid\. /s, '$1 is "$2": '],
+  [/^command-argument value '(.*)' is invalid for argument '(.*)'\. /s, '<$2> is "$1": '],
+  [/Allowed choices are (.*)\.$/, 'it must be one of $1'],
+  [
+    /^too many arguments(?: for '.*')?\. Expected (\d+) arguments? but got (\d+)\.$/,
+    'too many arguments: $2 are given, $1 are taken',
+  ],
+]
+
 function usageError(error: CommanderError, program: Command): NetworkError {
   if (error.code === 'commander.help') return new NetworkError('invalid', 'name a command; see "peer --help"')
-  const message = error.message.replace(/^error: /, '').replaceAll('\n', ' ')
+  const said = error.message.replace(/^error: /, '').replaceAll('\n', ' ')
+  const message = SENTENCES.reduce((text, [pattern, sentence]) => text.replace(pattern, sentence), said)
   const command = program.args[0] !== undefined && program.args[0] in COMMANDS ? `${program.args[0]} ` : ''
   return new NetworkError('invalid', `${message}; see "peer ${command}--help"`)
 }
