@@ -7,9 +7,11 @@ import type { Cli } from './cli.ts'
 const PATIENCE_MS = 700
 /**
  * Shells paste what is offered into a command line, and some expand it on the way; so only names that no shell reads
- * as anything but themselves are offered.
+ * as anything but themselves are offered. Spaces within are quoted, by the shell's script or here.
  */
-const INERT = /^[\p{L}\p{N}_][\p{L}\p{N}_.,+=@/-]*$/u
+const INERT = /^[\p{L}\p{N}_]([\p{L}\p{N}_.,+=@/ -]*[\p{L}\p{N}_.,+=@/-])?$/u
+/** By which zsh's completion script says who asks. */
+export const SHELL_VARIABLE = 'P2P_COMPLETION_SHELL'
 const TAKES_NETWORK_FILE = ['download', 'locate']
 const TAKES_LOCAL_FILE = ['upload', 'hash']
 const LOCAL_FILE_OPTIONS = ['--config', '--output', '-o', '--shared-dir', '--state-dir']
@@ -17,21 +19,35 @@ const LOCAL_FILE_OPTIONS = ['--config', '--output', '-o', '--shared-dir', '--sta
 const LOCAL_FILES = ':0\n'
 
 export function define(command: Command, cli: Cli): void {
-  command.argument('[words...]').action(async (words: string[]) => {
+  command.argument('[words...]').action(async (typed: string[]) => {
+    const words = unquoted(typed)
     if (wantsLocalFile(words)) {
       cli.io.stdout.write(LOCAL_FILES)
       return
     }
+    // zsh takes what is offered for quoted already.
+    const quote = (name: string) => (cli.io.env[SHELL_VARIABLE] === 'zsh' ? name.replaceAll(' ', '\\ ') : name)
     const tree = await completionTree(cli)
     const asked = TAKES_NETWORK_FILE.find((name) => words.includes(name))
     if (asked !== undefined) {
       const names = await fileNames(words.at(-1) ?? '', cli)
       tree.commands.get(asked)?.argument('file', (complete) => {
-        for (const name of names) complete(name, '')
+        for (const name of names) complete(quote(name), '')
       })
     }
-    tree.parse(words)
+    tree.parse([...words.slice(0, -1), quote(words.at(-1) ?? '')])
   })
+}
+
+/** The words as typed, with quoted spaces as such: fish leaves the backslash, zsh's script also splits the word there. */
+function unquoted(words: readonly string[]): string[] {
+  const whole: string[] = []
+  for (const word of words) {
+    const before = whole.at(-1)
+    if (before?.endsWith('\\')) whole.splice(-1, 1, `${before.slice(0, -1)} ${word}`)
+    else whole.push(word)
+  }
+  return whole.map((word) => word.replaceAll('\\ ', ' '))
 }
 
 /** Whether the last word, the one to be completed, is a path of this machine. */

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { Cli } from './cli.ts'
-import { completionTree } from './complete.ts'
+import { completionTree, SHELL_VARIABLE } from './complete.ts'
 
 const SHELLS = ['bash', 'zsh', 'fish', 'powershell']
 
@@ -18,8 +18,8 @@ Completes commands, options, and the names of files in the network. It prints a 
     .action(async (shell: string) => {
       const tree = await completionTree(cli)
       if (shell === 'bash') cli.io.stdout.write(BASH_WITHOUT_PACKAGE)
-      tree.setup('peer', 'peer', shell)
-      if (shell === 'bash') cli.io.stdout.write(BASH_LOCAL_FILES)
+      tree.setup('peer', shell === 'zsh' ? `${SHELL_VARIABLE}=zsh peer` : 'peer', shell)
+      if (shell === 'bash') cli.io.stdout.write(BASH_NAMES)
     })
 }
 
@@ -30,5 +30,10 @@ const BASH_WITHOUT_PACKAGE = `if ! declare -F _get_comp_words_by_ref >/dev/null;
   }
 fi
 `
-/** Where `complete` leaves it to the shell, files of this machine are completed. */
-const BASH_LOCAL_FILES = 'complete -o default -F __peer_complete peer\n'
+/** Spaces in what is offered are quoted. Where `complete` leaves it to the shell, files of this machine are completed. */
+const BASH_NAMES = `__peer_complete_quoted() {
+  __peer_complete
+  COMPREPLY=("\${COMPREPLY[@]// /\\\\ }")
+}
+complete -o default -F __peer_complete_quoted peer
+`

@@ -83,10 +83,10 @@ describe('completion', () => {
   afterEach(() => agent.stop())
 
   /** The completion library prints by itself. */
-  async function printed(args: string[]): Promise<string> {
+  async function printed(args: string[], env = {}): Promise<string> {
     const print = vi.spyOn(globalThis.console, 'log').mockImplementation(() => {})
     try {
-      expect((await run(args, { env: { P2P_AGENT: agent.url } })).code).toBe(0)
+      expect((await run(args, { env: { P2P_AGENT: agent.url, ...env } })).code).toBe(0)
       return print.mock.calls.map(([line]) => line).join('\n')
     } finally {
       print.mockRestore()
@@ -110,6 +110,16 @@ describe('completion', () => {
     ['download', 'film.mkv', '-o', ''],
   ])('leaves files of this machine to the shell: %s', async (...words) => {
     expect(await run(['complete', '--', ...words])).toEqual({ code: 0, stdout: ':0\n', stderr: '' })
+  })
+
+  test.each([
+    ['bash', ['my ho'], 'my holiday film.mkv'],
+    ['fish', ['my\\ ho'], 'my holiday film.mkv'],
+    ['zsh', ['my\\', 'ho'], 'my\\ holiday\\ film.mkv'],
+  ])('offers names with spaces, as %s needs them', async (shell, typed, offered) => {
+    agent.located.peers = [provider('P2', 'my holiday film.mkv')]
+    const asked = await printed(['complete', '--', 'download', ...typed], { P2P_COMPLETION_SHELL: shell })
+    expect(asked).toBe(`${offered}\t\n:4`)
   })
 
   test('offers names of files in the network, but none that a shell would act upon', async () => {
