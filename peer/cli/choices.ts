@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { NetworkError } from '../../common/errors.ts'
 import { type ContentId, type PeerId, shortId } from '../../common/ids.ts'
 import { ContentIdSchema, PeerIdSchema } from '../../common/schemas.ts'
 import type { Output } from './output.ts'
@@ -33,6 +34,19 @@ export function choicesOf(providers: readonly { peer: PeerId; id: ContentId | nu
   return [...byId.values()]
 }
 
+/**
+ * The one content of those located whose id begins so.
+ * @throws NetworkError `not_found` where none does, `conflict` where several do, with the choices
+ */
+export function pick(beginning: string, providers: Parameters<typeof choicesOf>[0]): ContentId {
+  const choices = choicesOf(providers)
+  const [first, ...others] = choices.filter(({ id }) => id.startsWith(beginning))
+  if (first && others.length === 0) return first.id
+  throw first
+    ? new NetworkError('conflict', `several contents begin with ${beginning}: give more digits`, { choices })
+    : new NetworkError('not_found', `no content of this name begins with ${beginning}`, { choices })
+}
+
 /** What there is to choose from, and how to. Beside the answer, on stderr. */
 export function showChoices(details: unknown, out: Output): void {
   const choices = Choices.safeParse(details)
@@ -46,6 +60,6 @@ export function showChoices(details: unknown, out: Output): void {
     ]),
     'stderr',
   )
-  out.note('Pick one by its content id:')
+  out.note('Pick one by its content id (or by the name and --id with its first digits):')
   for (const choice of choices.data) out.note(`  peer download ${choice.id}`)
 }

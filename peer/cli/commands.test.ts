@@ -94,7 +94,7 @@ describe('list', () => {
     expect(stdout).toMatch(/NAME +SIZE +CONTENT +MODIFIED/)
     for (const name of ['a.txt', 'c.txt', 'e.txt'])
       expect(stdout).toContain(`${name}  1.5 MB  aaaaaaaaaaaa  2026-03-01`)
-    expect(stdout).toContain('5 files, 7.5 MB')
+    expect(stdout).toContain('5 files, 7.5 MB; --wide shows whole content ids')
     expect((await json('list')).answer.files).toHaveLength(5)
   })
 
@@ -212,6 +212,12 @@ describe('locate and search', () => {
     expect({ code, stdout }).toEqual({ code: 3, stdout: '' })
     expect(stderr).toMatch(/^peer: nobody offers "film.mkv": .*peer search/)
     expect(await json('locate', 'film.mkv')).toMatchObject({ code: 3, answer: { peers: [], via: null } })
+  })
+
+  test('what looks like the beginning of a content id is told to need all of it', async () => {
+    const { code, stderr } = await on('locate', '54ACBF386A83')
+    expect(code).toBe(3)
+    expect(stderr).toMatch(/give all 64 digits \("peer search TEXT --wide" and "peer list --wide" show them\)/)
   })
 
   test('where nobody could be asked, that is said, exit 4', async () => {

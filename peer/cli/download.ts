@@ -1,13 +1,15 @@
 import { type Command, Option } from 'commander'
-import { NetworkError } from '../../common/errors.ts'
+import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import { parseFileName } from '../../common/ids.ts'
 import type { TransferBody } from '../../common/schemas.ts'
 import { noneAnswered } from '../locate/outcome.ts'
+import { pick } from './choices.ts'
 import type { Cli } from './cli.ts'
 import type { PeerClient } from './client.ts'
 import type { DownloadOptions } from './find-providers.ts'
 import { followTransfer } from './follow.ts'
-import { type ExactQuery, parseQuery, viaOption } from './query.ts'
+import { notFound } from './locate.ts'
+import { beginningHint, type ExactQuery, parseIdBeginning, parseQuery, viaOption } from './query.ts'
 import { noteDegradation } from './steps.ts'
 import { isThereAlready, summary } from './summary.ts'
 
@@ -23,6 +25,7 @@ export function define(command: Command, cli: Cli): void {
         .argParser(parseFileName)
         .conflicts('output'),
     )
+    .option('--id <digits>', 'of several contents with this name the one whose id begins so', parseIdBeginning)
     .addOption(viaOption().conflicts(['maestro', 'peer']))
     .option('--dummy', 'simulate: the whole conversation, but no byte moves')
     .addOption(new Option('--maestro <url>', 'without an agent: look it up in this Maestro').conflicts('peer'))
@@ -37,26 +40,28 @@ Examples:
   peer download film.mkv
   peer download film.mkv -o ~/Videos
   peer download film.mkv --as copy.mkv --via friends
+  peer download film.mkv --id 54acbf386a83
   peer download film.mkv --dummy
   peer download film.mkv --maestro http://192.168.1.10:9000 -o .`,
     )
     .action(async (text: string, options: DownloadOptions) => {
       const query = parseQuery(text)
       const here = options.output !== undefined || options.maestro !== undefined || options.peer !== undefined
-      if (!here) return throughAgent(query, options, cli)
-      const { leech } = await import('./leech.ts')
-      await leech(query, options, cli)
+      const fetch = here ? (await import('./leech.ts')).leech : throughAgent
+      await fetch(query, options, cli).catch((error: unknown) => {
+        const known = asNetworkError(error)
+        if (known.code !== 'not_found' || options.id !== undefined) throw known
+        throw new NetworkError('not_found', `${known.message}${beginningHint(query)}`, known.details, known)
+      })
     })
 }
 
 /** The agent fetches it into its shared folder. */
 async function throughAgent(query: ExactQuery, options: DownloadOptions, cli: Cli): Promise<void> {
   const agent = await cli.agent()
-  const transfer = await followTransfer(
-    agent,
-    { ...query, as: options.as, via: options.via, mode: options.dummy ? 'dummy' : undefined },
-    cli,
-  )
+  const { as, via, dummy } = options
+  const what = options.id === undefined ? { ...query, as } : await chosen(options.id, query, options, agent)
+  const transfer = await followTransfer(agent, { ...what, via, mode: dummy ? 'dummy' : undefined }, cli)
   await tellTheWay(transfer, agent, cli)
   if (transfer.state === 'failed' || transfer.state === 'cancelled')
     throw (
@@ -66,6 +71,13 @@ async function throughAgent(query: ExactQuery, options: DownloadOptions, cli: Cl
   cli.out.document(transfer)
   const name = transfer.file ?? transfer.id ?? ''
   cli.out.line(...summary({ ...transfer, name, where: 'in the shared folder' }))
+}
+
+/** The content that begins so, under the name that was asked for. */
+async function chosen(beginning: string, query: ExactQuery, { as, via }: DownloadOptions, agent: PeerClient) {
+  const { peers, steps } = await agent.locate(query, via)
+  if (peers.length === 0) throw notFound(query, steps)
+  return { id: pick(beginning, peers), as: as ?? query.file }
 }
 
 /** Who was down, and what went wrong without ending it. */

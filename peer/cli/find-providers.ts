@@ -4,6 +4,7 @@ import { noneAnswered } from '../locate/outcome.ts'
 import type { RpcClients } from '../rpc/client.ts'
 import { type Choice, choose } from '../transfer/choose.ts'
 import { identify } from '../transfer/identify.ts'
+import { pick } from './choices.ts'
 import type { Cli } from './cli.ts'
 import type { ExactQuery } from './query.ts'
 import { noteDegradation } from './steps.ts'
@@ -11,6 +12,8 @@ import { noteDegradation } from './steps.ts'
 export interface DownloadOptions {
   output?: string
   as?: FileName
+  /** the first digits of the content id that is meant */
+  id?: string
   via?: StrategyName
   dummy?: boolean
   maestro?: string
@@ -39,7 +42,8 @@ export async function findProviders(
   if (!noneAnswered(steps)) noteDegradation(steps, providers, cli.out)
   const source = (provider: LocatedProvider) => clients.source(provider)
   const known = await identify(providers, source, (note) => cli.out.note(note), cli.io.signal)
-  const choice = choose({ ...query, as: options.as }, known, steps)
+  const id = options.id !== undefined && known.length > 0 ? pick(options.id, known) : query.id
+  const choice = choose({ ...query, id, as: options.as }, known, steps)
   return { ...choice, via, steps }
 }
 

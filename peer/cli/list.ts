@@ -38,6 +38,9 @@ Examples:
         ]),
       )
       const bytes = files.reduce((sum, file) => sum + file.size, 0)
-      cli.out.line({ style: 'dim', text: `${count(files.length, 'file')}, ${size(bytes)}` })
+      cli.out.line({
+        style: 'dim',
+        text: `${count(files.length, 'file')}, ${size(bytes)}${wide ? '' : '; --wide shows whole content ids'}`,
+      })
     })
 }

@@ -6,7 +6,7 @@ import { noneAnswered } from '../locate/outcome.ts'
 import { choicesOf, showChoices } from './choices.ts'
 import type { Cli } from './cli.ts'
 import { EXIT } from './exit.ts'
-import { type ExactQuery, parseQuery, queryText, viaOption } from './query.ts'
+import { beginningHint, type ExactQuery, parseQuery, queryText, viaOption } from './query.ts'
 import { noteDegradation, showSteps, whoIsDown } from './steps.ts'
 import { count, size, styled } from './text.ts'
 
@@ -63,7 +63,7 @@ export function notFound(query: ExactQuery, steps: PeerLocateResponse['steps']):
   const gap = down === '' ? '' : ` (no answer from ${down})`
   return new NetworkError(
     'not_found',
-    `nobody offers ${queryText(query)}${gap}: look for a part of its name with "peer search"`,
+    `nobody offers ${queryText(query)}${gap}: look for a part of its name with "peer search"${beginningHint(query)}`,
   )
 }
 

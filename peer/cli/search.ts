@@ -51,7 +51,10 @@ Examples:
           [first, ...others].map(({ peer }) => peer).join(', '),
         ]),
       )
-      cli.out.line({ style: 'dim', text: `${count(files.length, 'file')}, via ${found.via ?? 'nobody'}` })
+      cli.out.line({
+        style: 'dim',
+        text: `${count(files.length, 'file')}, via ${found.via ?? 'nobody'}${options.wide ? '' : '; --wide shows whole content ids'}`,
+      })
     })
 }
 

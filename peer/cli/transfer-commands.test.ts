@@ -132,6 +132,32 @@ describe('download by the agent', () => {
     expect(stderr).toContain(`peer download ${ID_A}\n`)
   })
 
+  test('of an ambiguous name takes the content whose id begins as asked, under that name', async () => {
+    agent.located.peers = [provider('P2', 'film.mkv'), provider('P3', 'film.mkv', { id: ID_B })]
+    agent.transfer = [done()]
+    expect((await on('download', 'film.mkv', '--id', 'BBBBBBBBBBBB')).code).toBe(0)
+    const begun = agent.requests.find(({ method }) => method === 'POST')
+    expect(begun?.body).toEqual({ id: ID_B, as: 'film.mkv' })
+  })
+
+  test('of an ambiguous name shows the choices where no id begins as asked', async () => {
+    agent.located.peers = [provider('P2', 'film.mkv'), provider('P3', 'film.mkv', { id: ID_B })]
+    const { code, stderr } = await on('download', 'film.mkv', '--id', 'cccccccc')
+    expect(code).toBe(3)
+    expect(stderr).toMatch(/^peer: no content of this name begins with cccccccc\n/)
+    expect(stderr).toMatch(/bbbbbbbbbbbb +1.5 MB +P3\n/)
+    expect((await on('download', 'film.mkv', '--id', 'ccc')).stderr).toMatch(/--id is "ccc": it must be the first 8/)
+  })
+
+  test('of what looks like the beginning of a content id says that all of it is needed', async () => {
+    agent.transfer = [transfer('failed', { error: { code: 'not_found', message: 'nobody offers "54acbf386a83"' } })]
+    const { code, stderr } = await on('download', '54acbf386a83')
+    expect(code).toBe(3)
+    expect(stderr).toMatch(/beginning of a content id: give all 64 digits .*--id 54acbf386a83\n$/)
+    agent.transfer = [transfer('failed', { error: { code: 'not_found', message: 'nobody offers "film"' } })]
+    expect((await on('download', 'film')).stderr).toBe('peer: nobody offers "film"\n')
+  })
+
   test('that is interrupted is cancelled at the agent, and tells how to resume', async () => {
     let goOn = () => {}
     agent.hold = new Promise((resolve) => {
@@ -198,6 +224,15 @@ describe('download in this process', () => {
     expect(code).toBe(1)
     expect(stderr).toMatch(/"film.mkv" stands for 2 different contents: .*\n/)
     expect(stderr).toContain(`peer download ${ID_B}`)
+  })
+
+  test('of an ambiguous name takes the content whose id begins as asked', async () => {
+    const path = await file('film.mkv', 'mine')
+    const mine = provider('P3', 'film.mkv', { id: sha256('mine'), size: 4 })
+    agent.located.peers = [provider('P2', 'film.mkv'), mine]
+    const { code, stdout } = await on('download', 'film.mkv', '-o', path, '--id', sha256('mine').slice(0, 12))
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/^film.mkv: there already/)
   })
 
   test('into a folder that is not there is wrong usage', async () => {
