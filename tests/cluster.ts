@@ -151,8 +151,7 @@ export class TestPeer {
     await this.agent.start()
     this.rest = new RestClient({ name: this.id, baseUrl: `http://127.0.0.1:${this.agent.port}`, timeoutMs: 20_000 })
     this.#running = true
-    if (this.#cluster.hasMaestro)
-      await expect.poll(() => this.agent.info().maestro, { timeout: 5000 }).toBe('registered')
+    if (this.#cluster.hasMaestro) await expect.poll(() => this.agent.info().maestro).toBe('registered')
   }
 
   async stop(): Promise<void> {
@@ -170,9 +169,9 @@ export class TestPeer {
   async share(name: string, data: Uint8Array | string): Promise<void> {
     mkdirSync(dirname(this.path(name)), { recursive: true })
     writeFileSync(this.path(name), data)
-    await expect.poll(() => this.has(name), { timeout: 10_000, interval: 10 }).toBe(true)
+    await expect.poll(() => this.has(name), { interval: 10 }).toBe(true)
     if (this.#cluster.hasMaestro)
-      await expect.poll(() => this.#cluster.providers(name), { timeout: 5000, interval: 10 }).toContain(this.id)
+      await expect.poll(() => this.#cluster.providers(name), { interval: 10 }).toContain(this.id)
   }
 
   async has(file: string): Promise<boolean> {

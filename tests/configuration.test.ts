@@ -174,7 +174,7 @@ describe.skipIf(!process.env.CI && !mayMount())('with disks that only root can m
       agent.start()
       const url = `http://127.0.0.1:${port}`
       await answers(url)
-      await expect.poll(async () => (await fetch(`${url}/files/f.txt`)).status, { timeout: 5000 }).toBe(200)
+      await expect.poll(async () => (await fetch(`${url}/files/f.txt`)).status).toBe(200)
       const put = await fetch(`${url}/files/new.txt`, { method: 'PUT', body: 'x' })
       expect(put.status).toBe(403)
       expect(((await put.json()) as { error: { message: string } }).error.message).toMatch(

@@ -158,7 +158,7 @@ describe('looking up', () => {
     await cluster.stopMaestro()
     for (const suffix of ['', '-wal', '-shm']) rmSync(`${cluster.folder}/maestro.db${suffix}`, { force: true })
     await cluster.startMaestro()
-    await expect.poll(() => cluster.providers('one.txt'), { timeout: 3000 }).toEqual(['P1'])
+    await expect.poll(() => cluster.providers('one.txt')).toEqual(['P1'])
     await p2.download('one.txt')
   })
 
@@ -180,10 +180,10 @@ describe('announcing', () => {
     const p1 = await cluster.addPeer('P1')
     await p1.share('a/b/c/one.txt', '1')
     renameSync(p1.path('a/b/c/one.txt'), p1.path('a/two.txt'))
-    await expect.poll(() => cluster.providers('a/two.txt'), { timeout: 5000 }).toEqual(['P1'])
-    await expect.poll(() => cluster.providers('a/b/c/one.txt'), { timeout: 5000 }).toEqual([])
+    await expect.poll(() => cluster.providers('a/two.txt')).toEqual(['P1'])
+    await expect.poll(() => cluster.providers('a/b/c/one.txt')).toEqual([])
     rmSync(p1.path('a'), { recursive: true })
-    await expect.poll(() => cluster.providers('a/two.txt'), { timeout: 5000 }).toEqual([])
+    await expect.poll(() => cluster.providers('a/two.txt')).toEqual([])
   })
 
   test('a peer that stops is withdrawn; one that starts again with its folder is back', async (t) => {
@@ -193,7 +193,7 @@ describe('announcing', () => {
     await p1.stop()
     expect(await cluster.providers('one.txt')).toEqual([])
     await p1.start()
-    await expect.poll(() => cluster.providers('one.txt'), { timeout: 5000 }).toEqual(['P1'])
+    await expect.poll(() => cluster.providers('one.txt')).toEqual(['P1'])
     expect(existsSync(p1.path('one.txt'))).toBe(true)
   })
 })
