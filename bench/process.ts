@@ -58,7 +58,10 @@ export async function start(args: string[], url: string): Promise<Running> {
   if (pid === undefined) throw new Error(`${args[0]} did not start`)
   const deadline = Date.now() + READY_MS
   while (!(await fetch(`${url}/healthz`).catch(() => undefined))?.ok) {
-    if (child.exitCode !== null || Date.now() > deadline) throw new Error(`${args[0]} does not answer at ${url}`)
+    if (hasEnded(child) || Date.now() > deadline) {
+      await stop(child)
+      throw new Error(`${args[0]} does not answer at ${url}`)
+    }
     await pause(5)
   }
   return { url, peakMB: () => peakMB(pid), stop: () => stop(child) }
@@ -69,8 +72,12 @@ function peakMB(pid: number): number {
   return Number(kilobytes) / 1000
 }
 
+function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode !== null || signalCode !== null
+}
+
 async function stop(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null) return
+  if (hasEnded(child)) return
   const ended = new Promise((resolve) => child.once('exit', resolve))
   child.kill('SIGTERM')
   await ended

@@ -3,6 +3,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { afterEach, expect, test } from 'vitest'
 import { z } from 'zod'
+import { deadline } from './deadline.ts'
 import { RestClient } from './rest-client.ts'
 
 setFlagsFromString('--expose-gc')
@@ -62,4 +63,14 @@ test('a call ends with the signal of its caller', async () => {
   const call = client.call('GET', '/', z.unknown(), { signal: caller.signal })
   caller.abort()
   await expect(call).rejects.toMatchObject({ code: 'cancelled' })
+})
+
+test('a call that ends with a deadline of its caller was not answered in time', async () => {
+  const client = new RestClient({ name: 'the friend', baseUrl: await stuck() })
+  cleanups.push(() => client.close())
+  const { signal } = deadline(100)
+  await expect(client.call('GET', '/', z.unknown(), { signal })).rejects.toMatchObject({
+    code: 'unavailable',
+    details: { reason: 'timeout' },
+  })
 })

@@ -119,8 +119,10 @@ export class RestClient {
 
   #failure(error: unknown, options: CallOptions): NetworkError {
     if (error instanceof NetworkError) return error
-    if (options.signal?.aborted) return new NetworkError('cancelled', 'cancelled', {}, error)
     const name = error instanceof Error ? error.name : ''
+    // A caller's own deadline is no wish to cancel.
+    const timedOut = options.signal?.reason instanceof Error && options.signal.reason.name === 'TimeoutError'
+    if (options.signal?.aborted && !timedOut) return new NetworkError('cancelled', 'cancelled', {}, error)
     if (name === 'TimeoutError' || name === 'AbortError' || name.includes('Timeout'))
       return new NetworkError(
         'unavailable',
