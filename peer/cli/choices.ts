@@ -44,7 +44,11 @@ export function pick(beginning: string, providers: Parameters<typeof choicesOf>[
   if (first && others.length === 0) return first.id
   throw first
     ? new NetworkError('conflict', `several contents begin with ${beginning}: give more digits`, { choices })
-    : new NetworkError('not_found', `no content of this name begins with ${beginning}`, { choices })
+    : new NetworkError(
+        'not_found',
+        `no content found under this name begins with ${beginning}; the nearest answer ends the lookup, --via maestro goes further`,
+        { choices },
+      )
 }
 
 /** What there is to choose from, and how to. Beside the answer, on stderr. */

@@ -144,7 +144,7 @@ describe('download by the agent', () => {
     agent.located.peers = [provider('P2', 'film.mkv'), provider('P3', 'film.mkv', { id: ID_B })]
     const { code, stderr } = await on('download', 'film.mkv', '--id', 'cccccccc')
     expect(code).toBe(3)
-    expect(stderr).toMatch(/^peer: no content of this name begins with cccccccc\n/)
+    expect(stderr).toMatch(/^peer: no content found under this name begins with cccccccc; .*--via maestro/)
     expect(stderr).toMatch(/bbbbbbbbbbbb +1.5 MB +P3\n/)
     expect((await on('download', 'film.mkv', '--id', 'ccc')).stderr).toMatch(/--id is "ccc": it must be the first 8/)
   })
