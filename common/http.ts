@@ -181,13 +181,14 @@ export interface ListenOptions {
   headersTimeoutMs?: number
   /** milliseconds in which a client may send nothing of its body, or take nothing of its answer (default 60,000) */
   idleTimeoutMs?: number
-  /** sees every request before the app does */
-  shortcut?: Shortcut
+  /** see every request before the app does, in this order */
+  shortcuts?: readonly Shortcut[]
 }
 
 /**
- * Answers a request without the app, and says whether it has: for the one route whose rate counts. Whatever it does
- * not answer, the app does, so it need not know any error.
+ * Answers a request without the app, and says whether it has: for the few routes whose rate counts. `false` at once:
+ * another may. Whatever it does not answer, or throws over, the app does, so it need not know any error. A body that it
+ * read it leaves in `incoming.rawBody`.
  */
 export type Shortcut = (incoming: IncomingMessage, outgoing: ServerResponse) => false | Promise<boolean>
 
@@ -206,18 +207,21 @@ export async function listen(app: App, ip: string, port: number, options: Listen
     })
     void listener(incoming, outgoing)
   }
-  const { shortcut } = options
+  const { shortcuts = [] } = options
   const server = createServer(
     { headersTimeout, requestTimeout: 0, connectionsCheckingInterval },
     (incoming, outgoing) => {
-      const answered = shortcut?.(incoming, outgoing) ?? false
-      if (answered === false) appListener(incoming, outgoing)
-      else
+      for (const shortcut of shortcuts) {
+        const answered = shortcut(incoming, outgoing)
+        if (answered === false) continue
         void answered
           .catch(() => false)
           .then((done) => {
             if (!done) appListener(incoming, outgoing)
           })
+        return
+      }
+      appListener(incoming, outgoing)
     },
   )
   // Answers that wait behind one another on a connection may each listen for its end.

@@ -1,10 +1,14 @@
+import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
+import { connect } from 'node:net'
 import { describe, expect, it } from 'vitest'
 import { projectFile } from '../common/project.ts'
 import { startMaestro } from './maestro.fixture.ts'
 
 const LEASE = 15_000
 const ID = 'a'.repeat(64)
+
+const JSON_TYPE = { 'content-type': 'application/json' }
 
 describe('a lease', () => {
   it('is opened with 201 by a plain curl user, under an id made of the address', async (t) => {
@@ -68,6 +72,58 @@ describe('a lease', () => {
     expect(stolen).toMatchObject({ status: 409, body: { error: { code: 'conflict', id: 'P1' } } })
     expect(stolen.body.error?.message).toContain('belongs to a live peer at http://10.0.0.1:8000')
     expect((await call('GET', '/locate?file=a.txt')).body.peers).toHaveLength(1)
+  })
+
+  it('is renewed with one answer, by the shortcut and by the route', async (t) => {
+    const { register, maestro, url, clock } = await startMaestro(t)
+    await register('P1', [])
+    const beat = JSON.stringify({ id: 'P1', revision: 1 })
+    const bodies = [
+      beat,
+      JSON.stringify({ id: 'P1', revision: 2 }),
+      JSON.stringify({ id: 'none', revision: 1 }),
+      JSON.stringify({ id: 'P1' }),
+      `${beat} `.padEnd(2000),
+      '{"id":',
+      '[]',
+      'null',
+      '',
+    ]
+    const compare = async () => {
+      for (const type of ['application/json', 'application/x-www-form-urlencoded', 'text/plain'])
+        for (const body of bodies) {
+          const init = { method: 'POST', body, headers: { 'content-type': type } }
+          const [wire, route] = [await fetch(`${url}/heartbeat`, init), await maestro.app.request('/heartbeat', init)]
+          expect([type, body, wire.status, await wire.text()]).toEqual([type, body, route.status, await route.text()])
+          expect(wire.headers.get('content-type')).toBe(route.headers.get('content-type'))
+        }
+    }
+    await compare()
+    clock.advance(LEASE - 1)
+    expect((await fetch(`${url}/heartbeat`, { method: 'POST', body: beat, headers: JSON_TYPE })).status).toBe(200)
+    clock.advance(LEASE - 1)
+    expect((await fetch(`${url}/heartbeat`, { method: 'POST', body: beat, headers: JSON_TYPE })).status).toBe(200)
+    clock.advance(LEASE)
+    await compare()
+  })
+
+  it('is renewed by a heartbeat that comes in pieces, and not by half of one', async (t) => {
+    const { register, maestro, clock, call } = await startMaestro(t)
+    await register('P1', [])
+    const beat = JSON.stringify({ id: 'P1', revision: 1 })
+    const head = `POST /heartbeat HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${beat.length}\r\n\r\n`
+    const half = connect(maestro.port, '127.0.0.1')
+    half.write(head + beat.slice(0, 5))
+    await once(half, 'connect')
+    half.destroy()
+    const socket = connect(maestro.port, '127.0.0.1')
+    socket.setNoDelay(true)
+    for (const part of [head, beat.slice(0, 5), beat.slice(5)]) await new Promise((sent) => socket.write(part, sent))
+    const [answer] = (await once(socket, 'data')) as [Buffer]
+    socket.destroy()
+    expect(answer.toString()).toContain('HTTP/1.1 200 OK')
+    clock.advance(LEASE)
+    expect((await call('GET', '/peers')).body.peers).toEqual([])
   })
 })
 

@@ -8,6 +8,7 @@ import { counter, createMetrics, gauge } from '../common/metrics.ts'
 import { VERSION } from '../common/project.ts'
 import { RequestMetrics } from '../common/request-metrics.ts'
 import { addFileRoutes } from './app/files.ts'
+import { heartbeatShortcut } from './app/heartbeat-shortcut.ts'
 import { addInfoRoutes } from './app/info.ts'
 import { locateShortcut } from './app/locate-shortcut.ts'
 import { addPeerRoutes } from './app/peers.ts'
@@ -46,6 +47,7 @@ export class Maestro implements Component {
   /** @throws NetworkError where the database or the port can't be had */
   async start(): Promise<void> {
     const { ip, port, database, lease_ms: leaseMs, headers_timeout_ms: headersTimeoutMs } = this.#config
+    const { max_files_per_peer: maxFilesPerPeer, max_peers: maxPeers } = this.#config
     const clock = this.#clock
     const store: DirectoryStore = SqliteStore.open(database)
     try {
@@ -54,9 +56,10 @@ export class Maestro implements Component {
       const reaper = new Reaper({ store, clock, log: this.#log })
       const metrics = this.#metrics(store, reaper)
       const requests = new RequestMetrics(metrics)
-      const app = this.#app(store, metrics, requests)
-      const shortcut = locateShortcut({ store, clock, requests })
-      const listening = await listen(app, ip, port, { headersTimeoutMs, shortcut })
+      const registry = new Registry({ store, clock }, { leaseMs, maxFilesPerPeer, maxPeers })
+      const app = this.#app(store, registry, metrics, requests)
+      const shortcuts = [locateShortcut({ store, clock, requests }), heartbeatShortcut({ registry, requests })]
+      const listening = await listen(app, ip, port, { headersTimeoutMs, shortcuts })
       const interval = () => Math.min(1000, leaseMs / 10)
       const loop = new Loop('reaper', (signal) => reaper.tick(signal), this.#log, { interval, clock })
       await loop.start()
@@ -114,12 +117,11 @@ export class Maestro implements Component {
     return metrics
   }
 
-  #app(store: DirectoryStore, metrics: MetricsRegistry, requests: RequestMetrics): App {
-    const { id, lease_ms, max_files_per_peer: maxFilesPerPeer, max_peers: maxPeers } = this.#config
+  #app(store: DirectoryStore, registry: Registry, metrics: MetricsRegistry, requests: RequestMetrics): App {
+    const { id, lease_ms } = this.#config
     const clock = this.#clock
     const began = clock.now()
     const app = createApp({ ...DOCUMENT, log: this.#log, metrics, requests })
-    const registry = new Registry({ store, clock }, { leaseMs: lease_ms, maxFilesPerPeer, maxPeers })
     addInfoRoutes(app, async () => {
       const uptime_s = (clock.now() - began) / 1000
       const counts = await store.counts(clock.now())
