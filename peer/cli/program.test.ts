@@ -24,9 +24,9 @@ describe('usage', () => {
   })
 
   test.each([
-    [['stats'], /there is no command stats: did you mean status\?; see "peer --help"/],
+    [['stats'], /there is no command stats \(did you mean status\?\); see "peer --help"/],
     [['download'], /<file> is missing; see "peer download --help"/],
-    [['download', 'x', '--vai', 'maestro'], /there is no option --vai: did you mean --via\?/],
+    [['download', 'x', '--vai', 'maestro'], /there is no option --vai \(did you mean --via\?\)/],
     [['download', 'x', '--via', 'magic'], /--via is "magic": it must be one of local, maestro, friends; see/],
     [
       ['download', 'x', '--maestro', 'http://a:1', '--peer', 'http://b:1'],

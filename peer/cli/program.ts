@@ -132,7 +132,7 @@ function beforeDashes(argv: readonly string[]): readonly string[] {
 /** What the library for command lines says, in this program's words. */
 const SENTENCES: readonly [RegExp, string][] = [
   [/^unknown (command|option) '(.*?)'/, 'there is no $1 $2'],
-  [/ \(Did you mean (one of )?(.*)\?\)$/, ': did you mean $2?'],
+  [/ \(Did you mean (one of )?(.*)\?\)$/, ' (did you mean $2?)'],
   [/^missing required argument '(.*)'$/, '<$1> is missing'],
   [/^option '(?:-\w, )?(--\S+) (<.*>)' argument missing$/, '$1 is given without its $2'],
   [
