@@ -63,7 +63,7 @@ export function isLoopback(host: string): boolean {
 }
 
 /** An IPv4 address in IPv6 clothes (`::ffff:127.0.0.1`, `::ffff:7f00:1`) as IPv4; anything else as it is. */
-function unmapped(host: string): string {
+export function unmapped(host: string): string {
   const match = /^::ffff:(?:(\d+\.\d+\.\d+\.\d+)|([0-9a-f]{1,4}):([0-9a-f]{1,4}))$/i.exec(host)
   if (!match) return host
   if (match[1]) return match[1]
@@ -94,4 +94,11 @@ export function parseAdvertised(text: string, from?: string): RestUrl {
 /** `host:port`, IPv6 in brackets. */
 export function hostPort(host: string, port: number): string {
   return `${host.includes(':') ? `[${host}]` : host}:${port}`
+}
+
+/** The IP address of `1.2.3.4:567` or `[::1]:567`; undefined where it has another form. IPv4 in IPv6 clothes comes as IPv4. */
+export function hostOf(address: string): string | undefined {
+  const match = /^(?:\[([^\]]+)\]|([^:]+)|(.+)):\d+$/.exec(address)
+  const host = match?.[1] ?? match?.[2] ?? match?.[3]
+  return host !== undefined && isIP(host) !== 0 ? unmapped(host) : undefined
 }

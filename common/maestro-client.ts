@@ -14,6 +14,8 @@ import {
   type PeerRow,
   PeersResponse,
   SearchResponse,
+  type SwarmRequest,
+  SwarmResponse,
 } from './schemas.ts'
 
 export interface Announcement {
@@ -123,6 +125,11 @@ export class MaestroClient {
     return this.#rest.call('GET', '/locate', MaestroLocateResponse, { ...options, query })
   }
 
+  /** Announces a taker of a content (or that it leaves); @returns others of its swarm, and when to announce it again. */
+  swarm(id: ContentId, announcement: SwarmRequest, signal?: AbortSignal): Promise<SwarmResponse> {
+    return this.#rest.call('POST', `/swarms/${id}`, SwarmResponse, { body: announcement, signal })
+  }
+
   peers(page: Page = {}, options?: CallOptions): Promise<z.infer<typeof PeersResponse>> {
     return this.#rest.call('GET', '/peers', PeersResponse, { ...options, query: page })
   }
@@ -133,7 +140,8 @@ export class MaestroClient {
     for await (const { peers } of pages) yield* peers
   }
 
-  directory(page: Page = {}, options?: CallOptions): Promise<z.infer<typeof DirectoryResponse>> {
+  /** Names, all or those in one folder, with their providers. */
+  directory(page: Page & { under?: FileName } = {}, options?: CallOptions): Promise<z.infer<typeof DirectoryResponse>> {
     return this.#rest.call('GET', '/directory', DirectoryResponse, { ...options, query: page })
   }
 

@@ -13,3 +13,19 @@ export async function* pagesOf<Page extends { next: string | null }>(
     after = page.next
   }
 }
+
+/**
+ * The names below a folder are one range in the order of their bytes.
+ * @param folder without a slash at its end; undefined: all names
+ */
+export function folderRange(folder: string | undefined): {
+  /** the name after which a page begins, where the page before ended at `after` */
+  from(after: string | undefined): string
+  holds(name: string): boolean
+} {
+  const beginning = folder === undefined ? '' : `${folder}/`
+  return {
+    from: (after) => (after?.startsWith(beginning) ? after : beginning),
+    holds: (name) => name.startsWith(beginning),
+  }
+}

@@ -66,6 +66,18 @@ export function channelTo(host: string, port: number): ChannelParts {
   return { address: hostPort(host, port), credentials: ChannelCredentials.createInsecure(), options: CHANNEL_OPTIONS }
 }
 
+/** The same for a thread that speaks HTTP/2 by itself, to which this can be posted. */
+export interface Http2Target {
+  readonly authority: string
+  /** whether `options` are for `tls.connect`, else for `net.connect` */
+  readonly secure: boolean
+  readonly options: { readonly host: string; readonly port: number }
+}
+
+export function http2Target(host: string, port: number): Http2Target {
+  return { authority: hostPort(host, port), secure: false, options: { host, port } }
+}
+
 export function createRpcServer(interceptors: ServerInterceptor[] = []): Server {
   return new Server({ ...SERVER_OPTIONS, interceptors })
 }
@@ -128,4 +140,34 @@ export function fromStatus(error: unknown, who: string): NetworkError {
   if (known === 'unavailable')
     return new NetworkError('unavailable', `${who} does not answer`, { peer: who, reason: 'unreachable' }, error)
   return new NetworkError(known, printable(details || `${who} failed`, 1000), { peer: who }, error)
+}
+
+/**
+ * The typed error behind the headers that ended a call to `who`: its trailers, or the answer of something that speaks
+ * no gRPC. Undefined where the call ended well.
+ */
+export function fromHeaders(headers: ReadonlyMap<string, string>, who: string): NetworkError | undefined {
+  const status = headers.get('grpc-status')
+  if (status === '0') return undefined
+  const metadata = new Metadata()
+  const sent = headers.get(CODE_KEY)
+  if (isErrorCode(sent)) metadata.set(CODE_KEY, sent)
+  const code = status === undefined ? codeOfHttp(headers.get(':status')) : Number.parseInt(status, 10) || UNKNOWN
+  return fromStatus({ code, details: percentDecoded(headers.get('grpc-message') ?? ''), metadata }, who)
+}
+
+const UNKNOWN = 2
+
+/** https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md */
+function codeOfHttp(status: string | undefined): number {
+  const codes: Record<string, number> = { 400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14 }
+  return codes[status ?? ''] ?? UNKNOWN
+}
+
+function percentDecoded(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
 }

@@ -9,7 +9,8 @@ import {
   parseFileName,
   parsePeerId,
 } from './ids.ts'
-import { MAX_FILE_SIZE } from './merkle.ts'
+import { MAX_FILE_SIZE, MAX_PIECE_SIZE } from './merkle.ts'
+import { parseRate } from './rate.ts'
 
 /** Every REST body and query, once: the servers validate by these, the clients parse by these, OpenAPI is made of them. */
 
@@ -66,6 +67,7 @@ export const ContentIdQuery = text(parseContentId, { description: 'content id, 6
 export const PeerIdSchema = text(parsePeerId, { description: 'peer id', example: 'P1' })
 
 const SizeSchema = z.int().min(0).max(MAX_FILE_SIZE).meta({ description: 'bytes' })
+const MAX_PIECES = MAX_FILE_SIZE / MAX_PIECE_SIZE
 const RevisionSchema = z.int().min(0).meta({ description: 'catalog revision; 0 while an announcement is incomplete' })
 const PortSchema = z.int().min(1).max(65535)
 const UrlSchema = z.string().min(1).max(300)
@@ -176,6 +178,8 @@ export const PeerRowSchema = z
 export const PeersResponse = z.object({ peers: z.array(PeerRowSchema), next: Next }).meta({ id: 'PeersResponse' })
 export type PeerRow = z.infer<typeof PeerRowSchema>
 
+const Under = FileNameQuery.optional().meta({ description: 'only what is in this folder', example: 'lectures' })
+export const DirectoryQuery = PageQuery.extend({ under: Under })
 export const DirectoryResponse = z
   .object({ directory: z.record(z.string(), z.array(ProviderSchema)), next: Next })
   .meta({ id: 'DirectoryResponse' })
@@ -195,6 +199,48 @@ export const SearchResponse = z
     next: Next,
   })
   .meta({ id: 'SearchResponse' })
+
+const swarmPieces = {
+  have: z.int().min(0).meta({ description: 'pieces that it has' }),
+  pieces: z.int().min(0).max(MAX_PIECES).meta({ description: 'pieces of the content' }),
+}
+const SwarmContact = z.object({ peer: PeerIdSchema, grpc_port: PortSchema })
+/** A taker's word that it is in a swarm, or leaves it. Its host is where it is seen. */
+export const SwarmRequest = z
+  .union([
+    SwarmContact.extend({ ...swarmPieces, left: z.literal(false).optional() }).refine(
+      ({ have, pieces }) => have <= pieces,
+      { error: '"have" is at most "pieces"', path: ['have'] },
+    ),
+    SwarmContact.extend({ left: z.literal(true) }),
+  ])
+  .meta({ id: 'SwarmRequest' })
+export type SwarmRequest = z.input<typeof SwarmRequest>
+
+export const SwarmPeerSchema = SwarmContact.extend({ host: z.string().min(1).max(253), ...swarmPieces }).meta({
+  id: 'SwarmPeer',
+})
+/** One taker of a content: a hint, to be checked by who follows it. */
+export type SwarmPeerBody = z.infer<typeof SwarmPeerSchema>
+export const SwarmResponse = z
+  .object({
+    peers: z.array(SwarmPeerSchema).max(LIMITS.pageSize).meta({ description: 'up to 50 others, at random' }),
+    interval_ms: z.int().min(1).meta({ description: 'milliseconds until the next word is due' }),
+  })
+  .meta({ id: 'SwarmResponse' })
+export type SwarmResponse = z.infer<typeof SwarmResponse>
+export const SwarmMembersResponse = z
+  .object({ id: ContentIdSchema, peers: z.array(SwarmPeerSchema) })
+  .meta({ id: 'SwarmMembers' })
+export const SwarmsQuery = PageQuery.pick({ limit: true })
+export const SwarmsResponse = z
+  .object({
+    swarms: z
+      .array(z.object({ id: ContentIdSchema, peers: z.int().meta({ description: 'takers at present' }) }))
+      .meta({ description: 'the largest first' }),
+    count: z.int().meta({ description: 'how many there are in all' }),
+  })
+  .meta({ id: 'Swarms' })
 
 export const MaestroInfo = z
   .object({
@@ -243,9 +289,14 @@ export const PeerInfo = z
   .meta({ id: 'PeerInfo' })
 export type PeerInfo = z.infer<typeof PeerInfo>
 
-export const PeerFilesQuery = PageQuery.extend({ details: z.enum(['0', '1']).default('0') })
+export const PeerFilesQuery = PageQuery.extend({ under: Under, details: z.enum(['0', '1']).default('0') })
 export const PeerFilesResponse = z
-  .object({ peer: PeerIdSchema, files: z.array(z.union([FileNameSchema, PeerFileSchema])), next: Next })
+  .object({
+    peer: PeerIdSchema,
+    grpc_port: PortSchema.optional(),
+    files: z.array(z.union([FileNameSchema, PeerFileSchema])),
+    next: Next,
+  })
   .meta({ id: 'PeerFiles' })
 
 export const PeerSearchQuery = z.object({
@@ -298,6 +349,86 @@ export const PeerLocateResponse = z
   .meta({ id: 'PeerLocate' })
 export type PeerLocateResponse = z.infer<typeof PeerLocateResponse>
 
+/** Bytes a second as people and scripts give them: see `parseRate`. */
+export const RateSchema = z
+  .union([z.number(), z.string().max(100), z.null()])
+  .transform((value, context) => {
+    try {
+      return parseRate(value)
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: (error as NetworkError).message })
+      return z.NEVER
+    }
+  })
+  .meta({ description: 'bytes a second, or text such as 10MB/s, 500KB, 80Mbit; null or "none": no limit' })
+const RateValue = z.int().nullable().meta({ description: 'bytes a second; null: no limit' })
+
+/** Days of the week, from `Date.getDay()` 0. */
+export const DAYS = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'] as const
+export type Day = (typeof DAYS)[number]
+const entryOf = <S extends z.ZodType>(rate: S) =>
+  z.strictObject({
+    from: z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/, '"from" is a time of day, 00:00 to 23:59'),
+    to: z.string().regex(/^(([01]\d|2[0-3]):[0-5]\d|24:00)$/, '"to" is a time of day, 00:00 to 24:00'),
+    days: z
+      .array(z.enum(DAYS))
+      .min(1)
+      .max(7)
+      .optional()
+      .meta({ description: 'default: every day; one that crosses midnight belongs to the day on which it begins' }),
+    download: rate.optional(),
+    upload: rate.optional(),
+  })
+const MAX_SCHEDULE = 64
+/** The first entry that covers the time holds, in local time; what it does not give holds as without it. */
+export const RateScheduleSchema = z
+  .array(
+    entryOf(RateSchema).refine(({ download, upload }) => download !== undefined || upload !== undefined, {
+      error: 'an entry gives "download" or "upload"',
+    }),
+  )
+  .max(MAX_SCHEDULE)
+export type ScheduleEntry = z.output<typeof RateScheduleSchema>[number]
+
+/** How fast an agent may be: what holds where no entry of the schedule does, and the schedule. */
+export interface RateSettings {
+  /** bytes a second; null: no limit */
+  readonly download: number | null
+  readonly upload: number | null
+  readonly schedule: readonly ScheduleEntry[]
+}
+const LIMIT_KEYS = ['download', 'upload', 'schedule'] as const
+export const LimitsRequest = z
+  .strictObject({
+    download: RateSchema.optional(),
+    upload: RateSchema.optional(),
+    schedule: RateScheduleSchema.optional().meta({ description: 'in place of the whole one before' }),
+  })
+  .refine((request) => LIMIT_KEYS.some((key) => request[key] !== undefined), {
+    error: 'give "download", "upload" or "schedule"',
+  })
+  .meta({ id: 'LimitsRequest' })
+/** What is set; left out: as it was. */
+export type LimitsChange = z.output<typeof LimitsRequest>
+export const LimitsResponse = z
+  .object({
+    download: RateValue,
+    upload: RateValue,
+    schedule: z.array(entryOf(RateValue)),
+    now: z
+      .object({
+        download: RateValue,
+        upload: RateValue,
+        until: z.string().nullable().meta({ description: 'ISO 8601, when the schedule brings others' }),
+      })
+      .meta({ description: 'what holds at present' }),
+    set: z
+      .array(z.enum(LIMIT_KEYS))
+      .meta({ description: 'what was set while running, and so holds over the configuration' }),
+  })
+  .meta({ id: 'Limits' })
+export type LimitsBody = z.infer<typeof LimitsResponse>
+
 export const FriendSchema = z
   .object({
     url: UrlSchema,
@@ -313,26 +444,52 @@ export const KnownPeersResponse = z
   .object({ peers: z.array(z.object({ id: PeerIdSchema.nullable(), rest: UrlSchema })) })
   .meta({ id: 'KnownPeers' })
 
+/** A folder as people type it; the slash at its end is theirs to give or leave. */
+const FolderQuery = text((value) => parseFileName(value.replace(/\/+$/, '')), {
+  description: 'a shared folder, with or without "/" at its end',
+  example: 'lectures/',
+})
 export const TransferRequest = z
   .object({
     file: FileNameQuery.optional().meta({ description: 'what to download, by name' }),
     id: ContentIdQuery.optional().meta({ description: '…or by content id' }),
+    folder: FolderQuery.optional().meta({ description: '…or a whole shared folder' }),
     as: FileNameQuery.optional().meta({
       description: 'name under which it lands in the shared folder (default: its own)',
     }),
     via: StrategyNameSchema.optional(),
     mode: TransferModeSchema.optional().meta({ description: "default: the agent's own" }),
+    limit: RateSchema.optional(),
   })
-  .refine((request) => request.file !== undefined || request.id !== undefined, {
-    error: 'give "file" or "id"',
+  .refine((request) => request.file !== undefined || request.id !== undefined || request.folder !== undefined, {
+    error: 'give "file", "id" or "folder"',
     path: ['file'],
+  })
+  .refine((request) => request.folder === undefined || (request.file ?? request.id ?? request.via) === undefined, {
+    error: 'a folder goes with none of "file", "id" and "via"',
+    path: ['folder'],
   })
   .meta({ id: 'TransferRequest' })
 export type TransferRequest = z.input<typeof TransferRequest>
 
+/** What can be changed while a transfer runs. */
+export const TransferPatch = z.object({ limit: RateSchema }).meta({ id: 'TransferPatch' })
+
 const END_STATES = ['done', 'simulated', 'failed', 'cancelled'] as const
 export type EndState = (typeof END_STATES)[number]
-export const TransferStateSchema = z.enum(['locating', 'running', 'verifying', ...END_STATES])
+/**
+ * `queued`: waits for others to end; `waiting`: for a provider, and asks again by itself; `paused`: for its user;
+ * `verifying`: all is there and is being made durable.
+ */
+export const TransferStateSchema = z.enum([
+  'queued',
+  'locating',
+  'running',
+  'waiting',
+  'paused',
+  'verifying',
+  ...END_STATES,
+])
 export type TransferState = z.infer<typeof TransferStateSchema>
 
 /** Whether a transfer in this state changes no more. */
@@ -340,27 +497,78 @@ export function isEndState(state: TransferState): state is EndState {
   return (END_STATES as readonly TransferState[]).includes(state)
 }
 
-export const TransferSchema = z
+export const TransferProviderSchema = z
   .object({
-    transfer: z.string(),
-    state: TransferStateSchema,
-    mode: TransferModeSchema,
-    file: z.string().nullable(),
-    id: ContentIdSchema.nullable(),
-    size: SizeSchema.nullable(),
-    bytes: z.int().meta({ description: 'verified so far (dummy: that would have been)' }),
-    resumed_bytes: z.int().meta({ description: 'of these, found verified on disk from before' }),
+    peer: PeerIdSchema,
+    address: z.string().nullable().meta({ description: 'host:port, once it is known' }),
+    state: z
+      .enum(['connected', 'dropped', 'banned'])
+      .meta({ description: 'dropped: not asked any more, or not for a while; banned: it sent what is wrong' }),
+    reason: z.string().nullable().meta({ description: 'why it was dropped or banned' }),
+    pieces: z.int().nullable().meta({ description: 'that it has, as far as it told' }),
+    bytes: z.int().meta({ description: 'that came from it, verified and kept' }),
     rate: z.number().meta({ description: 'bytes a second, of late' }),
-    via: StrategyNameSchema.nullable(),
-    providers: z.array(z.object({ peer: PeerIdSchema, bytes: z.int() })),
-    steps: z.array(StepSchema),
-    notes: z.array(z.string()).meta({ description: 'what went wrong on the way, such as a provider dropped and why' }),
-    error: z.looseObject({ code: z.string(), message: z.string() }).nullable(),
-    started: z.string(),
-    seconds: z.number(),
   })
-  .meta({ id: 'Transfer' })
+  .meta({ id: 'TransferProvider' })
+export type TransferProvider = z.infer<typeof TransferProviderSchema>
+
+/** Providers of one transfer that are told. */
+export const MAX_TRANSFER_PROVIDERS = 100
+
+/** How far a fetch is, wherever it runs. */
+export const FetchProgressSchema = z.object({
+  size: SizeSchema.nullable(),
+  bytes: z.int().meta({ description: 'verified so far (dummy: that would have been)' }),
+  resumed_bytes: z.int().meta({ description: 'of these, found verified on disk from before' }),
+  received: z.int().meta({ description: 'payload bytes that came over the network, also those that were thrown away' }),
+  pieces: z.object({ total: z.int(), verified: z.int() }).nullable(),
+  files: z.object({ total: z.int(), done: z.int() }).nullable().meta({ description: 'of a folder' }),
+  rate: z.number().meta({ description: 'bytes a second, of late; after the end, over all of it' }),
+  peak_rate: z.number().meta({ description: 'the most bytes that came in any one second; 0 before one is over' }),
+  providers: z
+    .array(TransferProviderSchema)
+    .max(MAX_TRANSFER_PROVIDERS)
+    .meta({ description: 'who gave most comes first' }),
+  waiting: z
+    .object({ retry_ms: z.int() })
+    .nullable()
+    .meta({ description: 'no provider is there; it asks again so many ms after it began to wait' }),
+})
+export type FetchProgressBody = z.infer<typeof FetchProgressSchema>
+
+export const TransferSchema = FetchProgressSchema.extend({
+  transfer: z.string(),
+  state: TransferStateSchema,
+  mode: TransferModeSchema,
+  direction: z.enum(['download', 'push']).meta({ description: 'push: another peer sends it here' }),
+  file: z.string().nullable().meta({ description: 'a folder ends with "/"' }),
+  id: ContentIdSchema.nullable(),
+  joined: z.string().nullable().meta({ description: 'the transfer whose fetch of the same content it shares' }),
+  limit: RateValue,
+  eta_s: z.number().nullable().meta({ description: 'seconds left at the present rate' }),
+  via: StrategyNameSchema.nullable(),
+  steps: z.array(StepSchema),
+  notes: z.array(z.string()).meta({ description: 'what went wrong on the way, such as a provider dropped and why' }),
+  error: z.looseObject({ code: z.string(), message: z.string() }).nullable(),
+  started: z.string(),
+  seconds: z.number().meta({ description: 'since it was asked for, without pauses' }),
+}).meta({ id: 'Transfer' })
 export type TransferBody = z.infer<typeof TransferSchema>
+export const TransfersQuery = z.object({ state: TransferStateSchema.optional() })
 export const TransfersResponse = z.object({ transfers: z.array(TransferSchema) }).meta({ id: 'Transfers' })
+
+export const UploadsResponse = z
+  .object({
+    uploads: z.array(
+      z.object({
+        id: ContentIdSchema,
+        takers: z.int().meta({ description: 'conversations about it now' }),
+        pieces: z.int(),
+        sent_once: z.int().meta({ description: 'pieces that have left in full at least once' }),
+        bytes: z.int().meta({ description: 'that left since somebody took it' }),
+      }),
+    ),
+  })
+  .meta({ id: 'Uploads' })
 
 export const RefreshResponse = z.object({ files: z.int(), revision: RevisionSchema }).meta({ id: 'Refresh' })

@@ -312,9 +312,12 @@ describe('the service', () => {
       'get /metrics',
       'get /peers',
       'get /search',
+      'get /swarms',
+      'get /swarms/{id}',
       'patch /peers/{id}/files',
       'post /heartbeat',
       'post /register',
+      'post /swarms/{id}',
     ])
     const page = await (await maestro.app.request('/docs')).text()
     const assets = [...page.matchAll(/(?:src|href)="([^"]+)"/g)].map((match) => match[1]!)

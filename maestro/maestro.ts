@@ -13,12 +13,14 @@ import { addInfoRoutes } from './app/info.ts'
 import { locateShortcut } from './app/locate-shortcut.ts'
 import { addPeerRoutes } from './app/peers.ts'
 import { addSearchRoutes } from './app/search.ts'
+import { addSwarmRoutes } from './app/swarms.ts'
 import type { MaestroConfig } from './config.ts'
 import { SqliteStore } from './directory/sqlite.ts'
 import type { DirectoryStore } from './directory/store.ts'
 import { Reaper } from './reaper.ts'
 import { Registry } from './registry.ts'
 import { Search } from './search.ts'
+import { Swarms, type Tracker } from './swarms.ts'
 
 const DOCUMENT = {
   title: 'Maestro',
@@ -54,10 +56,11 @@ export class Maestro implements Component {
       // Peers could not be heard while this Maestro was away: each lease begins anew.
       await store.extendLeases(clock.now() + leaseMs)
       const reaper = new Reaper({ store, clock, log: this.#log })
-      const metrics = this.#metrics(store, reaper)
+      const tracker = new Swarms({ clock })
+      const metrics = this.#metrics(store, reaper, tracker)
       const requests = new RequestMetrics(metrics)
       const registry = new Registry({ store, clock }, { leaseMs, maxFilesPerPeer, maxPeers })
-      const app = this.#app(store, registry, metrics, requests)
+      const app = this.#app(store, registry, tracker, metrics, requests)
       const shortcuts = [locateShortcut({ store, clock, requests }), heartbeatShortcut({ registry, requests })]
       const listening = await listen(app, ip, port, { headersTimeoutMs, shortcuts })
       const interval = () => Math.min(1000, leaseMs / 10)
@@ -107,17 +110,25 @@ export class Maestro implements Component {
     return this.#running
   }
 
-  #metrics(store: DirectoryStore, reaper: Reaper): MetricsRegistry {
+  #metrics(store: DirectoryStore, reaper: Reaper, tracker: Tracker): MetricsRegistry {
     const clock = this.#clock
     const metrics = createMetrics('maestro')
     gauge(metrics, 'p2p_peers', 'live peers', async () => (await store.counts(clock.now())).peers)
     gauge(metrics, 'p2p_files', 'entries of live peers', async () => (await store.counts(clock.now())).files)
     gauge(metrics, 'p2p_database_bytes', 'bytes of the directory on disk', () => store.size())
+    gauge(metrics, 'p2p_swarms', 'contents that somebody takes', async () => (await tracker.counts()).swarms)
+    gauge(metrics, 'p2p_swarm_peers', 'takers over all swarms', async () => (await tracker.counts()).peers)
     counter(metrics, 'p2p_leases_expired_total', 'leases that ended unrenewed', () => reaper.expired)
     return metrics
   }
 
-  #app(store: DirectoryStore, registry: Registry, metrics: MetricsRegistry, requests: RequestMetrics): App {
+  #app(
+    store: DirectoryStore,
+    registry: Registry,
+    tracker: Tracker,
+    metrics: MetricsRegistry,
+    requests: RequestMetrics,
+  ): App {
     const { id, lease_ms } = this.#config
     const clock = this.#clock
     const began = clock.now()
@@ -130,6 +141,7 @@ export class Maestro implements Component {
     addPeerRoutes(app, { registry, store, clock })
     addFileRoutes(app, { store, clock })
     addSearchRoutes(app, { search: new Search(store), clock })
+    addSwarmRoutes(app, { tracker, store, clock })
     return documented(app, DOCUMENT)
   }
 }

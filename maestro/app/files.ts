@@ -3,11 +3,13 @@ import { createRoute } from '@hono/zod-openapi'
 import type { Clock } from '../../common/clock.ts'
 import { NetworkError } from '../../common/errors.ts'
 import { type App, answer, refusal } from '../../common/http.ts'
+import type { FileName } from '../../common/ids.ts'
+import { folderRange } from '../../common/paging.ts'
 import {
+  DirectoryQuery,
   DirectoryResponse,
   LocateQuerySchema,
   MaestroLocateResponse,
-  PageQuery,
   type ProviderBody,
 } from '../../common/schemas.ts'
 import type { DirectoryStore } from '../directory/store.ts'
@@ -33,9 +35,9 @@ const directory = createRoute({
   method: 'get',
   path: '/directory',
   tags: ['files'],
-  summary: 'All names with their live providers, by name',
+  summary: 'All names, or those in one folder, with their live providers, by name',
   description: 'A page may have fewer names than asked for and still a `next`.',
-  request: { query: PageQuery },
+  request: { query: DirectoryQuery },
   responses: { 200: answer(DirectoryResponse, 'a page of the directory'), 400: refusal },
 })
 
@@ -53,17 +55,25 @@ export function addFileRoutes(app: App, deps: { store: DirectoryStore; clock: Cl
   })
 
   app.openapi(directory, async (c) => {
-    const { limit, after } = c.req.valid('query')
-    return c.json(await pageOf(store, after ?? '', limit, clock.now()), 200)
+    const { limit, after, under } = c.req.valid('query')
+    return c.json(await pageOf(store, { after, limit, under }, clock.now()), 200)
   })
 }
 
-async function pageOf(store: DirectoryStore, after: string, limit: number, now: number) {
+interface DirectoryPage {
+  after: string | undefined
+  limit: number
+  under: FileName | undefined
+}
+
+async function pageOf(store: DirectoryStore, { after, limit, under }: DirectoryPage, now: number) {
   const names = new Map<string, ProviderBody[]>()
-  let last = after
+  const folder = folderRange(under)
+  let last = folder.from(after)
   for (let scanned = 0; scanned < NAMES_SCANNED; ) {
     const rows = await store.names(last, NAMES_PER_TURN)
     for (const { key, name } of rows) {
+      if (!folder.holds(name)) return { directory: Object.fromEntries(names), next: null }
       last = name
       const { providers } = await store.providersOf(key, now, PROVIDERS_SHOWN)
       if (providers.length > 0) names.set(name, providers)

@@ -210,6 +210,10 @@ export class SqliteStore implements DirectoryStore {
     }
   }
 
+  async peer(id: PeerId, now: number): Promise<PeerRecord | undefined> {
+    return this.#leases.live(id, now)
+  }
+
   async namesOf(id: PeerId, limit: number): Promise<FileName[]> {
     const lease = this.#leases.of(id)
     return lease ? this.#sql.namesOf.all(lease.key, limit) : []

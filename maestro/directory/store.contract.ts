@@ -314,6 +314,13 @@ export function directoryStoreContract(open: (folder: string) => DirectoryStore,
     expect(await store.namesOf(parsePeerId('a'), 2)).toHaveLength(2)
   })
 
+  it('knows a live peer by its id', async () => {
+    await register('P1', [file('a.txt')])
+    expect(await store.peer(P1, NOW)).toMatchObject({ id: 'P1', rest: 'http://P1:8000', grpcPort: 50051, files: 1 })
+    expect(await store.peer(P1, OVER)).toBeUndefined()
+    expect(await store.peer(parsePeerId('P2'), NOW)).toBeUndefined()
+  })
+
   it('names other providers each time where there are more than asked for', async () => {
     const ids = Array.from({ length: 300 }, (_, i) => `p${i}`)
     await Promise.all(ids.map((id) => register(id, [file('popular.iso', 'bytes')])))

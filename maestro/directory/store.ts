@@ -29,6 +29,8 @@ export interface DirectoryStore {
   locateContent(id: ContentId, now: number, limit: number): Promise<(ProviderBody & { file: FileName })[]>
   /** Live peers with an id after `after`, by id. */
   peers(after: string, limit: number, now: number): Promise<PeerRecord[]>
+  /** The live peer of this id. */
+  peer(id: PeerId, now: number): Promise<PeerRecord | undefined>
   /** Some names that a peer offers, up to `limit`. */
   namesOf(id: PeerId, limit: number): Promise<FileName[]>
   /** Names after `after`, in the order of their bytes, whether or not a live peer offers them. */
