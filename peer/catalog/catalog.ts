@@ -5,6 +5,8 @@ import type { Component } from '../../common/lifecycle.ts'
 import type { Manifest } from '../../common/merkle.ts'
 import type { FileEntry } from '../../common/schemas.ts'
 import type { ContentReader, Contents, Landing, PartialFile } from '../transfer/contents.ts'
+import type { Shelf, Shelved, SmallFile } from '../transfer/folder-shelf.ts'
+import { BatchLanding, type PublishedFile } from './batch-landing.ts'
 import type { CatalogFile } from './catalog-store.ts'
 import { type CatalogEvent, ChangeFeed, entryOf } from './change-feed.ts'
 import { FileReader } from './content-reader.ts'
@@ -23,12 +25,13 @@ const CACHED_MANIFEST_BYTES = 16 * 1024 * 1024
  * What this peer shares: the files of the shared folder, each with its content id. Known files are served while others
  * are still hashed. A file that changed is withdrawn first, and added again once its new id is known.
  */
-export class Catalog implements Component, Contents, Landing {
+export class Catalog implements Component, Contents, Landing, Shelf {
   #deps: CatalogDeps
   #feed: ChangeFeed
   #tracker: FolderTracker
   #landing: FolderLanding
   #reception: Reception
+  #batches: BatchLanding
   #manifests = new LRUCache<ContentId, Manifest>({
     maxSize: CACHED_MANIFEST_BYTES,
     sizeCalculation: ({ hashes }) => hashes.length + 256,
@@ -44,11 +47,18 @@ export class Catalog implements Component, Contents, Landing {
         hasher: deps.hasher,
         contentOf: (name) => this.#standing(name)?.id,
         pathOf: (name) => this.#tracker.pathOf(name),
-        onPublished: (name, path, stats, manifest) => this.#tracker.adopt(name, path, stampOf(stats), manifest),
+        onPublished: (name, path, stats, manifest) => this.#adopt([{ name, path, stats, manifest }]),
       },
       options,
     )
     this.#reception = new Reception({ folder: deps.folder, hasher: deps.hasher, landing: this.#landing })
+    this.#batches = new BatchLanding({
+      folder: deps.folder,
+      hasher: deps.hasher,
+      pathOf: (name) => this.#tracker.pathOf(name),
+      fault: (error) => this.#landing.fault(error),
+      onPublished: (files) => this.#adopt(files),
+    })
   }
 
   /**
@@ -185,6 +195,29 @@ export class Catalog implements Component, Contents, Landing {
 
   openPartial(manifest: Manifest): Promise<PartialFile> {
     return this.#landing.openPartial(manifest)
+  }
+
+  unfinished(): readonly ContentId[] {
+    return this.#landing.unfinished()
+  }
+
+  unfinishedManifest(id: ContentId): Manifest | undefined {
+    return this.#landing.unfinishedManifest(id)
+  }
+
+  reserve(bytes: number): void {
+    this.#landing.reserve(bytes)
+  }
+
+  landAll(files: readonly SmallFile[]): Promise<Shelved[]> {
+    return this.#batches.land(files)
+  }
+
+  #adopt(files: readonly PublishedFile[]): void {
+    this.#tracker.adopt(
+      files.map(({ name, path, stats, manifest }) => ({ name, path, id: manifest.id, ...stampOf(stats) })),
+      files.map(({ manifest }) => manifest),
+    )
   }
 
   /** The file of this name if it still is on the disk as it was hashed; where it isn't, nobody is told of it any more. */

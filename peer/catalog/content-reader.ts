@@ -1,11 +1,9 @@
-import { closeSync, fstatSync, read } from 'node:fs'
-import { promisify } from 'node:util'
+import { closeSync, fstatSync } from 'node:fs'
 import { NetworkError } from '../../common/errors.ts'
 import type { ContentReader } from '../transfer/contents.ts'
+import { readFully } from '../transfer/file-reads.ts'
 import type { CatalogFile } from './catalog-store.ts'
 import { sameBytes, stampOf } from './file-stamp.ts'
-
-const readAt = promisify(read)
 
 /** Reads of one shared file; every read is followed by a check that the file is still the one that was hashed. */
 export class FileReader implements ContentReader {
@@ -30,12 +28,7 @@ export class FileReader implements ContentReader {
       throw new NetworkError('invalid', `${this.#file.name} has only ${this.size} bytes`)
     this.#reading++
     try {
-      let filled = 0
-      while (filled < into.length) {
-        const { bytesRead } = await readAt(this.#fd, into, filled, into.length - filled, position + filled)
-        if (bytesRead === 0) break
-        filled += bytesRead
-      }
+      const filled = await readFully(this.#fd, into, position)
       if (filled < into.length || !sameBytes(stampOf(fstatSync(this.#fd, { bigint: true })), this.#file)) {
         this.#onChanged()
         throw new NetworkError('conflict', `${this.#file.name} has changed since it was hashed: ask again later`)

@@ -1,13 +1,14 @@
-import { type BigIntStats, closeSync, constants, fdatasync, fstatSync, fsync, ftruncateSync } from 'node:fs'
-import { promisify } from 'node:util'
+import { type BigIntStats, closeSync, fstatSync, ftruncateSync } from 'node:fs'
 import { asNetworkError, errnoOf, NetworkError } from '../../common/errors.ts'
-import { type ContentId, type FileName, printable, shortId } from '../../common/ids.ts'
+import { type ContentId, type FileName, shortId } from '../../common/ids.ts'
 import type { Manifest } from '../../common/merkle.ts'
 import type { Hasher } from '../hashing/hasher.ts'
 import type { Landing, PartialFile } from '../transfer/contents.ts'
-import { isAbsent, type OpenDirectory } from './open-directory.ts'
+import { journaledManifest } from '../transfer/journal.ts'
+import { isAbsent } from './open-directory.ts'
+import { PartialDownload, type PartialDownloadDeps } from './partial-download.ts'
 import { acquireLock } from './partial-lock.ts'
-import { type SharedFolder, split } from './shared-folder.ts'
+import type { SharedFolder } from './shared-folder.ts'
 
 export interface FolderLandingDeps {
   folder: SharedFolder
@@ -25,12 +26,17 @@ export interface FolderLandingOptions {
   reserveBytes: number
 }
 
-const dataSync = promisify(fdatasync)
-const directorySync = promisify(fsync)
+/** Names of the hidden files of one content, in the root of the folder. */
+const partialName = (id: ContentId) => `.p2p-${id}.part`
+const journalName = (id: ContentId) => `.p2p-${id}.journal`
+/** With the beginning that a start of the catalog clears away (see Reception). */
+const copyName = (id: ContentId) => `.p2p-upload-${id}.part`
+const lockName = (id: ContentId) => `.p2p-${id}.lock`
+const JOURNAL_NAME = /^\.p2p-([0-9a-f]{64})\.journal$/
 
 /**
- * Where downloads land: a hidden partial file in the root of the folder, linked into place when it is whole. Serves the
- * shared folder, and any other folder that a user names.
+ * Where downloads land: a hidden partial file in the root of the folder, linked into place when it is whole, and its
+ * journal beside it. Serves the shared folder, and any other folder that a user names.
  */
 export class FolderLanding implements Landing {
   #deps: FolderLandingDeps
@@ -59,7 +65,7 @@ export class FolderLanding implements Landing {
     const { folder } = this.#deps
     try {
       const what = `${shortId(manifest.id)}…`
-      const unlock = acquireLock(folder, `.p2p-${manifest.id}.lock`, what)
+      const unlock = acquireLock(folder, lockName(manifest.id), what)
       try {
         return this.#openLocked(manifest, unlock)
       } catch (error) {
@@ -72,11 +78,33 @@ export class FolderLanding implements Landing {
   }
 
   #openLocked(manifest: Manifest, unlock: () => void): PartialDownload {
+    const name = partialName(manifest.id)
+    const fd = this.#openHidden(name)
+    try {
+      const stats = fstatSync(fd)
+      const resumed = stats.size > 0
+      const partial = this.#partial(fd, name, manifest, resumed, unlock)
+      try {
+        this.reserve(manifest.size - Math.min(stats.blocks * 512, manifest.size))
+      } catch (error) {
+        if (!resumed) this.#deps.folder.within('', (root) => root.unlink(name))
+        throw error
+      }
+      if (stats.size !== manifest.size) ftruncateSync(fd, manifest.size)
+      this.#open.add(partial)
+      return partial
+    } catch (error) {
+      closeSync(fd)
+      throw error
+    }
+  }
+
+  /** Opens a hidden file that nothing but this code writes to, making it where it is missing. */
+  #openHidden(name: string): number {
     const { folder } = this.#deps
-    const name = `.p2p-${manifest.id}.part`
     let fd = folder.openOrCreate(name, false)
     try {
-      let stats = fstatSync(fd)
+      const stats = fstatSync(fd)
       if (!stats.isFile()) throw new NetworkError('conflict', `${folder.path}/${name} is in the way: remove it`)
       if (stats.nlink > 1) {
         // A crash between link and unlink left it as a second name of a finished file, which must not be written to.
@@ -84,31 +112,60 @@ export class FolderLanding implements Landing {
         closeSync(fd)
         fd = -1
         fd = folder.openOrCreate(name, true)
-        stats = fstatSync(fd)
       }
-      const resumed = stats.size > 0 && stats.blocks > 0
-      const partial = new PartialDownload(this.#partialDeps(unlock), { fd, name, manifest, resumed })
-      try {
-        this.reserve(manifest.size - Math.min(stats.blocks * 512, manifest.size))
-      } catch (error) {
-        if (!resumed) folder.within('', (root) => root.unlink(name))
-        throw error
-      }
-      if (stats.size !== manifest.size) ftruncateSync(fd, manifest.size)
-      this.#open.add(partial)
-      return partial
+      return fd
     } catch (error) {
       if (fd >= 0) closeSync(fd)
       throw error
     }
   }
 
+  unfinished(): readonly ContentId[] {
+    const { folder } = this.#deps
+    const journaled = folder
+      .within('', (root) => root.entries())
+      .flatMap(({ name }) => JOURNAL_NAME.exec(name)?.[1] ?? [])
+    return (journaled as ContentId[]).filter((id) => {
+      if (folder.stat(partialName(id))) return true
+      this.#removeStaleJournal(id)
+      return false
+    })
+  }
+
+  unfinishedManifest(id: ContentId): Manifest | undefined {
+    const { folder } = this.#deps
+    if (!folder.stat(partialName(id))) return undefined
+    try {
+      const { fd } = folder.openFile(journalName(id))
+      try {
+        return journaledManifest(fd, id)
+      } finally {
+        closeSync(fd)
+      }
+    } catch (error) {
+      if (isAbsent(error)) return undefined
+      throw this.fault(error)
+    }
+  }
+
+  /** Somebody removed the partial file. Under the lock, because it may come into being this very moment. */
+  #removeStaleJournal(id: ContentId): void {
+    const { folder } = this.#deps
+    try {
+      const unlock = acquireLock(folder, lockName(id), `${shortId(id)}…`)
+      try {
+        if (!folder.stat(partialName(id))) folder.within('', (root) => root.unlink(journalName(id)))
+      } finally {
+        unlock()
+      }
+    } catch {
+      // It harms nobody, and is looked at again.
+    }
+  }
+
   /** Takes over an open hidden file in the root that holds just this content already. */
   adopt(hidden: string, fd: number, manifest: Manifest): PartialFile {
-    const partial = new PartialDownload(
-      this.#partialDeps(() => {}),
-      { fd, name: hidden, manifest, resumed: false },
-    )
+    const partial = this.#partial(fd, hidden, manifest, false, () => {})
     this.#open.add(partial)
     return partial
   }
@@ -127,16 +184,24 @@ export class FolderLanding implements Landing {
       )
   }
 
-  #partialDeps(unlock: () => void): PartialDeps {
-    return {
-      ...this.#deps,
+  #partial(fd: number, name: string, manifest: Manifest, resumed: boolean, onClosed: () => void): PartialDownload {
+    const { folder, hasher, onPublished } = this.#deps
+    const deps: PartialDownloadDeps = {
+      folder,
+      hasher,
+      onPublished,
       pathOf: (name) => this.#pathOf(name),
       fault: (error) => this.fault(error),
+      openHidden: (name) => this.#openHidden(name),
+      reserve: (bytes) => this.reserve(bytes),
+      adopt: (hidden, fd, manifest) => this.adopt(hidden, fd, manifest),
       onClosed: (partial) => {
         this.#open.delete(partial)
-        unlock()
+        onClosed()
       },
     }
+    const { id } = manifest
+    return new PartialDownload(deps, { fd, name, journal: journalName(id), copy: copyName(id), manifest, resumed })
   }
 
   #pathOf(name: FileName): string {
@@ -158,145 +223,4 @@ export class FolderLanding implements Landing {
       )
     return asNetworkError(error)
   }
-}
-
-interface PartialDeps extends FolderLandingDeps {
-  pathOf: (name: FileName) => string
-  fault: (error: unknown) => NetworkError
-  onClosed: (partial: PartialDownload) => void
-}
-
-class PartialDownload implements PartialFile {
-  readonly fd: number
-  readonly resumed: boolean
-  #deps: PartialDeps
-  #name: string
-  #manifest: Manifest
-  #closed = false
-
-  constructor(deps: PartialDeps, file: { fd: number; name: string; manifest: Manifest; resumed: boolean }) {
-    this.#deps = deps
-    this.fd = file.fd
-    this.resumed = file.resumed
-    this.#name = file.name
-    this.#manifest = file.manifest
-  }
-
-  /** Bytes that the disk has still to take. */
-  get missingBytes(): number {
-    return Math.max(0, this.#manifest.size - fstatSync(this.fd).blocks * 512)
-  }
-
-  async publish(name: FileName): Promise<void> {
-    const { folder, pathOf, onPublished, fault } = this.#deps
-    try {
-      await dataSync(this.fd)
-      const path = pathOf(name)
-      const { parent, name: last } = split(path)
-      const directory = this.#parent(parent, name)
-      try {
-        if (folder.within('', (root) => this.#place(root, directory, last))) {
-          onPublished?.(name, path, fstatSync(this.fd, { bigint: true }), this.#manifest)
-          await directorySync(directory.fd)
-        } else if (await this.#isSame(path)) folder.within('', (root) => root.unlink(this.#name))
-        else throw taken(name)
-      } finally {
-        directory.close()
-      }
-    } catch (error) {
-      throw fault(error)
-    }
-    await this.close()
-  }
-
-  async close(): Promise<void> {
-    if (this.#closed) return
-    this.#closed = true
-    closeSync(this.fd)
-    this.#deps.onClosed(this)
-  }
-
-  async discard(): Promise<void> {
-    try {
-      if (!this.#closed) this.#deps.folder.within('', (root) => root.unlink(this.#name))
-    } catch (error) {
-      if (!isAbsent(error)) throw error
-    } finally {
-      await this.close()
-    }
-  }
-
-  #parent(path: string, name: FileName): OpenDirectory {
-    try {
-      return this.#deps.folder.makeDirectory(path)
-    } catch (error) {
-      if (['ENOTDIR', 'ELOOP', 'EEXIST'].includes(errnoOf(error) ?? ''))
-        throw new NetworkError(
-          'conflict',
-          `${printable(name)} can't be made: a file or link stands where a folder has to be`,
-        )
-      throw error
-    }
-  }
-
-  /** Moves the file to its name without ever replacing another; false where the name is taken. */
-  #place(root: OpenDirectory, directory: OpenDirectory, name: string): boolean {
-    try {
-      root.link(this.#name, directory, name)
-    } catch (error) {
-      if (errnoOf(error) === 'EEXIST') return false
-      if (!LINKS_REFUSED.includes(errnoOf(error) ?? '')) throw error
-      return this.#placeWithoutLink(root, directory, name)
-    }
-    if (directory.lstat(name).ino !== fstatSync(this.fd, { bigint: true }).ino) {
-      directory.unlink(name)
-      throw new NetworkError('conflict', 'the partial file was replaced by another: try again')
-    }
-    root.unlink(this.#name)
-    return true
-  }
-
-  /** Where the file system has no links: takes the name first, exclusively, then renames over it. */
-  #placeWithoutLink(root: OpenDirectory, directory: OpenDirectory, name: string): boolean {
-    try {
-      closeSync(directory.openWith(name, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL))
-    } catch (error) {
-      if (errnoOf(error) === 'EEXIST') return false
-      throw error
-    }
-    try {
-      root.rename(this.#name, directory, name)
-    } catch (error) {
-      directory.unlink(name)
-      throw error
-    }
-    return true
-  }
-
-  /** Whether what stands under the name is this very content. */
-  async #isSame(path: string): Promise<boolean> {
-    const { folder, hasher } = this.#deps
-    try {
-      const { fd, stats } = folder.openFile(path)
-      try {
-        const { size, id } = this.#manifest
-        return Number(stats.size) === size && (await hasher.hashFile(fd, size)).id === id
-      } finally {
-        closeSync(fd)
-      }
-    } catch (error) {
-      if (error instanceof NetworkError && (error.code === 'not_found' || error.code === 'conflict')) return false
-      throw error
-    }
-  }
-}
-
-const LINKS_REFUSED = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']
-
-function taken(name: FileName): NetworkError {
-  return new NetworkError(
-    'conflict',
-    `${printable(name)} exists already with other content: choose another name, or remove it first`,
-    { name },
-  )
 }

@@ -9,7 +9,7 @@ import type { Hasher } from '../hashing/hasher.ts'
 import type { CatalogFile, CatalogStore } from './catalog-store.ts'
 import type { ChangeFeed } from './change-feed.ts'
 import { DirectoryWatcher } from './directory-watcher.ts'
-import { type FileStamp, sameBytes, stampKey, untouched } from './file-stamp.ts'
+import { sameBytes, stampKey, untouched } from './file-stamp.ts'
 import { HashQueue } from './hash-queue.ts'
 import { Pace } from './pace.ts'
 import { type FoundFile, Scanner } from './scanner.ts'
@@ -149,13 +149,15 @@ export class FolderTracker implements Component {
     this.#suspect(split(file.name).parent, true)
   }
 
-  /** A download of known content is in its place. */
-  adopt(name: FileName, path: string, stamp: FileStamp, manifest: Manifest): void {
-    this.#queue.drop(name)
-    this.#results.delete(name)
+  /** Downloads of known contents are in their places: one batch of changes. */
+  adopt(files: readonly CatalogFile[], manifests: readonly Manifest[]): void {
+    for (const { name } of files) {
+      this.#queue.drop(name)
+      this.#results.delete(name)
+    }
     this.#attempt(() => {
-      this.#deps.feed.commit([], [{ name, path, id: manifest.id, ...stamp }], [manifest])
-      this.#scanner.add(name, path)
+      this.#deps.feed.commit([], files, manifests)
+      for (const { name, path } of files) this.#scanner.add(name, path)
     })
   }
 

@@ -15,6 +15,7 @@ import {
   renameSync,
   unlinkSync,
 } from 'node:fs'
+import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { errnoOf, NetworkError } from '../../common/errors.ts'
 
@@ -96,6 +97,16 @@ export class OpenDirectory {
   /** Replaces what stands under the new name. */
   rename(component: string, directory: OpenDirectory, name: string): void {
     renameSync(this.#at(component), directory.#at(name))
+  }
+
+  /**
+   * A copy of an open file, which goes by `component` here, as the new file `name`; this has to stay open meanwhile.
+   * @param shared it takes no room, but shares that of the file: an error where the file system can't do that
+   */
+  async copy(fd: number, component: string, name: string, shared: boolean): Promise<void> {
+    const source = this.#byDescriptor ? `/proc/self/fd/${fd}` : this.#at(component)
+    const { COPYFILE_EXCL, COPYFILE_FICLONE_FORCE } = constants
+    await copyFile(source, this.#at(name), COPYFILE_EXCL | (shared ? COPYFILE_FICLONE_FORCE : 0))
   }
 
   unlink(component: string): void {

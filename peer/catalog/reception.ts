@@ -4,6 +4,7 @@ import { promisify } from 'node:util'
 import type { FileName } from '../../common/ids.ts'
 import type { Manifest } from '../../common/merkle.ts'
 import type { Hasher } from '../hashing/hasher.ts'
+import { BATCH_PREFIX } from './batch-landing.ts'
 import type { FolderLanding } from './folder-landing.ts'
 import type { SharedFolder } from './shared-folder.ts'
 
@@ -26,12 +27,12 @@ export class Reception {
     this.#deps = deps
   }
 
-  /** Removes what uploads that were cut by the end of a process have left. In a read-only folder nothing can be left. */
+  /** Removes what was cut by the end of a process: uploads, batches. In a read-only folder nothing can be left. */
   clean(): void {
     const { folder } = this.#deps
     folder.within('', (root) => {
       for (const entry of root.entries())
-        if (entry.name.startsWith(PREFIX) && entry.isFile()) {
+        if ((entry.name.startsWith(PREFIX) || entry.name.startsWith(BATCH_PREFIX)) && entry.isFile()) {
           try {
             root.unlink(entry.name)
           } catch {

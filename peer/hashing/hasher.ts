@@ -7,8 +7,11 @@ export interface Hasher {
    * @throws NetworkError `conflict` where the file is shorter
    */
   hashFile(fd: number, size: number, signal?: AbortSignal, onProgress?: (bytes: number) => void): Promise<Manifest>
-  /** For each piece, whether the bytes in the file are right. */
-  verifyFile(fd: number, manifest: Manifest, signal?: AbortSignal): Promise<boolean[]>
+  /**
+   * For each piece, whether the bytes in the file are right.
+   * @param pieces only these, ascending, and the answer in their order (default: all)
+   */
+  verifyFile(fd: number, manifest: Manifest, signal?: AbortSignal, pieces?: readonly number[]): Promise<boolean[]>
   /**
    * Verifies one piece, and only if it is right writes it at its place. The memory of `parts` is given away.
    * @returns whether it was right and is written

@@ -142,6 +142,18 @@ describe('verifying a file', () => {
     expect(await hasher.verifyFile(fd, manifest)).toEqual(new Array(6).fill(false))
   })
 
+  test('looks only at the pieces that are asked for, and answers in their order', async () => {
+    const count = 43
+    const data = bytes((count - 1) * 262_144 + 100)
+    const manifest = manifestOf(data)
+    const { fd } = file(data)
+    for (const wrong of [0, 17, 42]) writeSync(fd, Buffer.from([data[wrong * 262_144]! ^ 1]), 0, 1, wrong * 262_144)
+    const right = (pieces: number[]) => pieces.map((piece) => ![0, 17, 42].includes(piece))
+    const all = Array.from({ length: count }, (_, i) => i)
+    for (const pieces of [[], [0], [1], [42], [41, 42], [0, 2, 3, 17, 40], all.slice(1), all.filter((i) => i % 2), all])
+      expect(await hasher.verifyFile(fd, manifest, undefined, pieces), `${pieces}`).toEqual(right(pieces))
+  })
+
   test('of an empty content finds no piece', async () => {
     expect(await hasher.verifyFile(empty().fd, manifestOf(Buffer.alloc(0)))).toEqual([])
   })

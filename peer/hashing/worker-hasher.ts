@@ -5,7 +5,7 @@ import { HASH_SIZE, type Manifest, pieceLength, pieceSizeFor, rootOf } from '../
 import type { Hasher } from './hasher.ts'
 import { JobQueue } from './job-queue.ts'
 import type { CommitRequest, HashReply, HashRequest, PieceRange } from './jobs.ts'
-import { PieceTask } from './piece-task.ts'
+import { type PiecesOfFile, PieceTask } from './piece-task.ts'
 
 export interface WorkerHasherDeps {
   /** Starts one hashing thread. */
@@ -55,16 +55,22 @@ export class WorkerHasher implements Hasher {
     onProgress?: (bytes: number) => void,
   ): Promise<Manifest> {
     const pieceSize = pieceSizeFor(size)
-    const { hashes, whole } = await this.#pieces(fd, size, pieceSize, signal, onProgress)
+    const { hashes, whole } = await this.#pieces({ fd, size, pieceSize, pieces: undefined }, signal, onProgress)
     if (!whole.every(Boolean)) throw new NetworkError('conflict', 'the file became shorter while it was read')
     return { id: rootOf(hashes, pieceSize), size, pieceSize, hashes }
   }
 
-  async verifyFile(fd: number, manifest: Manifest, signal?: AbortSignal): Promise<boolean[]> {
-    const { hashes, whole } = await this.#pieces(fd, manifest.size, manifest.pieceSize, signal)
-    return whole.map((read, i) => {
-      const [from, to] = [i * HASH_SIZE, (i + 1) * HASH_SIZE]
-      return read && hashes.subarray(from, to).equals(manifest.hashes.subarray(from, to))
+  async verifyFile(
+    fd: number,
+    { size, pieceSize, hashes }: Manifest,
+    signal?: AbortSignal,
+    pieces?: readonly number[],
+  ): Promise<boolean[]> {
+    const found = await this.#pieces({ fd, size, pieceSize, pieces }, signal)
+    return found.whole.map((read, place) => {
+      const index = pieces?.[place] ?? place
+      const expected = hashes.subarray(index * HASH_SIZE, (index + 1) * HASH_SIZE)
+      return read && found.hashes.subarray(place * HASH_SIZE, (place + 1) * HASH_SIZE).equals(expected)
     })
   }
 
@@ -103,18 +109,12 @@ export class WorkerHasher implements Hasher {
     await Promise.all(this.#threads.map(({ worker }) => worker.terminate()))
   }
 
-  #pieces(
-    fd: number,
-    size: number,
-    pieceSize: number,
-    signal?: AbortSignal,
-    onProgress?: (bytes: number) => void,
-  ): Promise<PieceTask> {
+  #pieces(file: PiecesOfFile, signal?: AbortSignal, onProgress?: (bytes: number) => void): Promise<PieceTask> {
     return new Promise((resolve, reject) => {
       if (this.#closed) throw closed()
       if (signal?.aborted) throw new NetworkError('cancelled', 'cancelled')
       const abort = () => task.fail(new NetworkError('cancelled', 'cancelled'))
-      const task = new PieceTask(fd, size, pieceSize, {
+      const task = new PieceTask(file, {
         progress: (bytes) => onProgress?.(bytes),
         settled: (error) => {
           signal?.removeEventListener('abort', abort)
@@ -124,7 +124,8 @@ export class WorkerHasher implements Hasher {
       })
       if (task.exhausted) return resolve(task)
       signal?.addEventListener('abort', abort, { once: true })
-      if (size <= SMALL_FILE) this.#queue.addSmall(task)
+      // So few bytes are one run, and so one step.
+      if (task.size <= SMALL_FILE) this.#queue.addSmall(task)
       else this.#queue.addLarge(task)
       this.#dispatch()
     })

@@ -1,6 +1,7 @@
 import { NetworkError } from '../../common/errors.ts'
 import { type ContentId, type FileName, shortId } from '../../common/ids.ts'
 import type { Manifest } from '../../common/merkle.ts'
+import type { Runs } from './runs.ts'
 
 /** What the transfer machinery needs of the disk. The catalog implements both ends over the shared folder. */
 
@@ -35,7 +36,22 @@ export interface ContentReader {
    * @throws NetworkError `conflict` where it changed meanwhile: nothing of `into` may be used
    */
   read(into: Uint8Array, position: number): Promise<void>
+  /** which pieces there are; absent: all */
+  readonly holdings?: Holdings
   close(): void
+}
+
+/** What a peer has of a content that it still fetches. */
+export interface Holdings {
+  has(piece: number): boolean
+  held(): Runs
+  /** @returns how to stop listening */
+  onVerified(listener: (piece: number) => void): () => void
+  /**
+   * Whether the piece still is on disk as it was verified: asked before it is sent.
+   * @throws NetworkError where it can't be read
+   */
+  check(piece: number): Promise<boolean>
 }
 
 /** The taker's side: where a download lands. */
@@ -48,18 +64,46 @@ export interface Landing {
    *   `unavailable` where the disk has no room for `size` bytes
    */
   openPartial(manifest: Manifest): Promise<PartialFile>
+  /** Contents of which there is a part here, with a journal: an earlier attempt was interrupted, or one is under way. */
+  unfinished(): readonly ContentId[]
+  /** The manifest of such a content, proven against its id; undefined where its journal has none that can be used. */
+  unfinishedManifest(id: ContentId): Manifest | undefined
 }
 
 export interface PartialFile {
   /** open for reading and writing; of `manifest.size` bytes, sparse where nothing was written */
   readonly fd: number
-  /** whether it holds bytes of an earlier attempt, which may or may not be right */
+  /** whether it was there already: bytes of an earlier attempt, which may or may not be right */
   readonly resumed: boolean
   /**
-   * Makes the whole, verified file durable and visible under `name`; never replaces another content.
-   * @throws NetworkError `conflict` where `name` has other content by now; the partial file stays
+   * The journal beside it, open for reading and writing; made where it is missing. It closes and vanishes with this.
+   * @throws NetworkError as `Landing.openPartial`
+   */
+  openJournal(): number
+  /**
+   * What the disk tells of it now, bytes. `held`: the room it takes; without holes at least what was written, but a file
+   * system that compresses may tell less.
+   * @throws NetworkError `conflict` where somebody removed it
+   */
+  look(): { size: number; held: number }
+  /**
+   * Another descriptor of the same file, only for reading. It stays valid after this is closed, published or discarded;
+   * the caller closes it.
+   * @throws NetworkError `conflict` where somebody removed or exchanged the file
+   */
+  openForReading(): number
+  /**
+   * Makes the whole, verified file durable and visible under `name`; never replaces another content. Then it is closed.
+   * @throws NetworkError `conflict` where `name` has other content by now, or somebody removed the partial file; what is
+   *   there of it stays
    */
   publish(name: FileName): Promise<void>
+  /**
+   * Makes a copy of the whole, verified file visible under `name`: a file of its own, which shares the room on disk where
+   * the file system can do that.
+   * @throws NetworkError as `publish`; `unavailable` where the disk has no room for it
+   */
+  copyTo(name: FileName): Promise<void>
   /** Closes it and keeps the bytes for a later attempt; after `publish`, does nothing. */
   close(): Promise<void>
   /** Closes and deletes it. */

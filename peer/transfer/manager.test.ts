@@ -1,93 +1,39 @@
-import { readFileSync, writeFileSync } from 'node:fs'
-import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { ManualClock, systemClock } from '../../common/clock.ts'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { ManualClock } from '../../common/clock.ts'
 import { NetworkError } from '../../common/errors.ts'
-import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
-import { silentLog } from '../../common/log.ts'
-import { MIN_PIECE_SIZE, manifestOf } from '../../common/merkle.ts'
-import { type LocatedProvider, type LookupStep, type TransferBody, TransferSchema } from '../../common/schemas.ts'
-import { WorkerHasher } from '../hashing/worker-hasher.ts'
-import { Downloader } from './downloader.ts'
-import { type DownloadRequest, TransferManager, type TransferManagerOptions } from './manager.ts'
-import { type Behaviour, honest, MemorySource, patternOf, TemporaryLanding } from './transfer.fixture.ts'
-import { Transfer } from './transfer.ts'
+import type { FileName, PeerId } from '../../common/ids.ts'
+import { type LookupStep, type TransferBody, TransferSchema } from '../../common/schemas.ts'
+import type { FolderDownload, FolderResult } from './download.ts'
+import { downloaded, ended, FakeNetwork, idOf, PIECE } from './manager.fixture.ts'
+import type { TransferManager, TransferManagerDeps, TransferManagerOptions } from './manager.ts'
+import type { PieceSource } from './source.ts'
 
-const film = patternOf(4 * MIN_PIECE_SIZE + 10)
-const other = patternOf(1000, 3)
 const NAME = 'film.mkv' as FileName
-const hasher = new WorkerHasher({}, { size: 1 })
+const COPY = 'copy.mkv' as FileName
+const FILM = idOf('a')
+const OTHER = idOf('b')
+const SIZE = 4 * PIECE
 
-let landing: TemporaryLanding
+let network: FakeNetwork
 let manager: TransferManager
-/** What is located, under which name, at whom. */
-let network: { file: string; source: MemorySource; id?: ContentId | null }[]
-let steps: LookupStep[]
-let lookups: number
-let gate: Promise<void>
 
-beforeEach(async () => {
-  landing = await TemporaryLanding.create()
-  network = []
-  steps = []
-  lookups = 0
-  gate = Promise.resolve()
-  manage()
+beforeEach(() => {
+  network = new FakeNetwork()
+  manager = network.manager()
 })
-afterEach(async () => {
+afterEach(() => manager.stop())
+
+async function manage(options: TransferManagerOptions, deps: Partial<TransferManagerDeps> = {}): Promise<void> {
   await manager.stop()
-  await landing.remove()
-})
-afterAll(() => hasher.close())
-
-function manage(options: TransferManagerOptions = {}): void {
-  const clock = systemClock
-  manager = new TransferManager(
-    {
-      locator: {
-        locate: async (query) => {
-          lookups++
-          await gate
-          const providers = network
-            .map(({ file, source, id }): LocatedProvider => {
-              const manifest = manifestOf(source.bytes)
-              const rest = { rest: 'http://127.0.0.1:8000', grpc_port: 50051, via: 'maestro' as const }
-              const known = id === null ? { id: null, size: null } : { id: manifest.id, size: manifest.size }
-              return { peer: source.peer, file: file as FileName, ...rest, ...known }
-            })
-            .filter(({ file, id }) => (query.kind === 'name' ? file === query.name : id === query.id))
-          return { providers, via: providers.length > 0 ? 'maestro' : null, steps }
-        },
-      },
-      sources: ({ peer, file }) => network.find((entry) => entry.source.peer === peer && entry.file === file)!.source,
-      landing,
-      downloader: new Downloader({ landing, hasher, clock }),
-      clock,
-      log: silentLog,
-    },
-    options,
-  )
+  manager = network.manager(deps, options)
 }
 
-function offer(peer: string, file: string, bytes: Buffer, behaviour: Behaviour = honest): MemorySource {
-  const source = new MemorySource(peer, bytes, behaviour)
-  network.push({ file, source })
-  return source
-}
+const state = ({ transfer }: TransferBody) => manager.get(transfer)?.state
 
-async function ended({ transfer }: TransferBody): Promise<TransferBody> {
-  let last: TransferBody | undefined
-  for await (const snapshot of manager.watch(transfer, new AbortController().signal)) last = snapshot
-  return last!
-}
-
-const download = (request: DownloadRequest) => ended(manager.start(request))
-
-/** Serves once the gate opens. */
-function gated(open: Promise<void>): Behaviour {
-  return async function* (...args) {
-    await open
-    yield* honest(...args)
-  }
+/** The run of the downloader that was started last, once there are so many. */
+async function run(count = 1) {
+  await expect.poll(() => network.runs.length).toBe(count)
+  return network.runs.at(-1)!
 }
 
 function latch(): { open: () => void; opened: Promise<void> } {
@@ -98,282 +44,554 @@ function latch(): { open: () => void; opened: Promise<void> } {
   return { open, opened }
 }
 
-describe('a transfer', () => {
-  test('begins by locating, and ends with the file under its name', async () => {
-    offer('P1', NAME, film)
-    const begun = manager.start({ file: NAME })
-    expect(begun).toMatchObject({ state: 'locating', file: NAME, mode: 'real', bytes: 0 })
-    const result = await ended(begun)
-    expect(TransferSchema.parse(result)).toEqual(result)
-    expect(result).toMatchObject({
-      state: 'done',
-      id: manifestOf(film).id,
-      size: film.length,
-      bytes: film.length,
-      resumed_bytes: 0,
-      via: 'maestro',
-      providers: [{ peer: 'P1', bytes: film.length }],
-      error: null,
-    })
-    expect(readFileSync(landing.path(NAME)).equals(film)).toBe(true)
-  })
-
-  test('by content id takes the name that the provider has, or the one asked for', async () => {
-    offer('P1', NAME, film)
-    const { id } = manifestOf(film)
-    expect(await download({ id })).toMatchObject({ state: 'done', file: NAME })
-    expect(await download({ id, as: 'copy.mkv' as FileName })).toMatchObject({ state: 'done', file: 'copy.mkv' })
-    expect(readFileSync(landing.path('copy.mkv')).equals(film)).toBe(true)
-  })
-
-  test('in dummy mode is simulated', async () => {
-    offer('P1', NAME, film)
-    const result = await download({ file: NAME, mode: 'dummy' })
-    expect(result).toMatchObject({ state: 'simulated', mode: 'dummy', bytes: film.length })
-    expect(landing.existing(NAME)).toBeUndefined()
-  })
-
-  test('of what is here already is done at once', async () => {
-    const source = offer('P1', NAME, film)
-    writeFileSync(landing.path(NAME), film)
-    const result = await download({ file: NAME })
-    expect(result).toMatchObject({ state: 'done', bytes: film.length, size: film.length, providers: [] })
-    expect(result.notes).toEqual([expect.stringContaining('already here')])
-    expect(source.requested).toEqual([])
-  })
-
-  test('under a name that has other content here fails before anything is fetched', async () => {
-    const source = offer('P1', NAME, film)
-    writeFileSync(landing.path(NAME), other)
-    const result = await download({ file: NAME })
-    expect(result).toMatchObject({ state: 'failed', error: { code: 'conflict' } })
-    expect(source.requested).toEqual([])
-    expect(readFileSync(landing.path(NAME)).equals(other)).toBe(true)
-  })
-
-  test('of a name that stands for several contents fails with the choices', async () => {
-    offer('P1', NAME, film)
-    offer('P2', NAME, film)
-    offer('P3', NAME, other)
-    const result = await download({ file: NAME })
-    expect(result).toMatchObject({
-      state: 'failed',
-      error: {
-        code: 'conflict',
-        choices: [
-          { id: manifestOf(film).id, size: film.length, peers: ['P1', 'P2'] },
-          { id: manifestOf(other).id, size: other.length, peers: ['P3'] },
-        ],
-      },
-    })
-    expect(await download({ file: NAME, id: manifestOf(other).id })).toMatchObject({ state: 'done', file: NAME })
-  })
-
-  test('of what nobody offers is not found', async () => {
-    steps = [step('maestro', 'nothing')]
-    expect(await download({ file: NAME })).toMatchObject({ state: 'failed', error: { code: 'not_found' }, steps })
-  })
-
-  test('where nobody who could know answers is unavailable', async () => {
-    steps = [step('local', 'nothing'), step('maestro', 'unreachable'), step('friends', 'timeout')]
-    expect(await download({ file: NAME })).toMatchObject({ state: 'failed', error: { code: 'unavailable' } })
-  })
-
-  test('notes a provider that was dropped, and why', async () => {
-    offer('P1', NAME, film, async function* (requests, manifest, bytes) {
-      for await (const frame of honest(requests, manifest, bytes)) yield { ...frame, data: frame.data.fill(0) }
-    })
-    offer('P2', NAME, film)
-    const result = await download({ file: NAME })
-    expect(result).toMatchObject({ state: 'done', notes: [expect.stringMatching(/dropped P1: sent wrong bytes/)] })
-    expect(result.providers).toContainEqual({ peer: 'P2', bytes: expect.any(Number) })
-  })
-
-  test('asks who registered a bare name for its content', async () => {
-    network.push({ file: NAME, source: new MemorySource('P1', film), id: null })
-    expect(await download({ file: NAME })).toMatchObject({ state: 'done', id: manifestOf(film).id })
-  })
-
-  test('leaves out who registered a bare name where others know the content', async () => {
-    const bare = new MemorySource('P1', other)
-    network.push({ file: NAME, source: bare, id: null })
-    offer('P2', NAME, film)
-    expect(await download({ file: NAME })).toMatchObject({ state: 'done', id: manifestOf(film).id })
-    expect(bare.requested).toEqual([])
-  })
-
-  test('says so where a bare name can not be resolved', async () => {
-    const bare = new MemorySource('P1', film)
-    bare.resolve = () => Promise.reject(new NetworkError('unavailable', 'P1 does not answer'))
-    network.push({ file: NAME, source: bare, id: null })
-    const result = await download({ file: NAME })
-    expect(result).toMatchObject({ state: 'failed', error: { code: 'not_found' } })
-    expect(result.notes).toEqual([expect.stringMatching(/without a content id.*P1 does not answer/)])
-  })
-})
-
 function step(strategy: LookupStep['strategy'], outcome: LookupStep['outcome']): LookupStep {
   return { strategy, asked: `the ${strategy}`, outcome, found: 0, ms: 1, detail: null }
 }
 
+describe('a transfer', () => {
+  test('begins by locating, and ends with the file under its name', async () => {
+    network.offer('P1', NAME, FILM)
+    const begun = manager.start({ file: NAME })
+    expect(begun).toMatchObject({ state: 'locating', file: NAME, mode: 'real', direction: 'download', bytes: 0 })
+    const result = await ended(manager, begun)
+    expect(TransferSchema.parse(result)).toEqual(result)
+    expect(result).toMatchObject({
+      state: 'done',
+      id: FILM,
+      size: SIZE,
+      bytes: SIZE,
+      received: SIZE,
+      resumed_bytes: 0,
+      pieces: { total: 4, verified: 4 },
+      via: 'maestro',
+      providers: [{ peer: 'P1', bytes: SIZE }],
+      joined: null,
+      error: null,
+    })
+    expect(network.landing.get(NAME)).toBe(FILM)
+  })
+
+  test('by content id takes the name that the provider has, or the one asked for', async () => {
+    network.offer('P1', NAME, FILM)
+    expect(await downloaded(manager, { id: FILM })).toMatchObject({ state: 'done', file: NAME })
+    expect(await downloaded(manager, { id: FILM, as: COPY })).toMatchObject({ state: 'done', file: COPY })
+    expect([...network.landing]).toEqual([
+      [NAME, FILM],
+      [COPY, FILM],
+    ])
+  })
+
+  test('in dummy mode is simulated, and does not wait for providers', async () => {
+    network.offer('P1', NAME, FILM)
+    const result = await downloaded(manager, { file: NAME, mode: 'dummy' })
+    expect(result).toMatchObject({ state: 'simulated', mode: 'dummy', bytes: SIZE })
+    expect(network.runs[0]?.download).toMatchObject({ dummy: true, patient: false })
+    expect(network.landing.size).toBe(0)
+  })
+
+  test('of what is here already is done at once', async () => {
+    network.offer('P1', NAME, FILM)
+    network.landing.set(NAME, FILM)
+    const result = await downloaded(manager, { file: NAME })
+    expect(result).toMatchObject({ state: 'done', bytes: SIZE, size: SIZE, providers: [] })
+    expect(result.notes).toEqual([expect.stringContaining('already here')])
+    expect(network.runs).toEqual([])
+  })
+
+  test('under a name that has other content here fails before anything is fetched', async () => {
+    network.offer('P1', NAME, FILM)
+    network.landing.set(NAME, OTHER)
+    expect(await downloaded(manager, { file: NAME })).toMatchObject({ state: 'failed', error: { code: 'conflict' } })
+    expect(network.runs).toEqual([])
+  })
+
+  test('of a name that stands for several contents fails with the choices', async () => {
+    network.offer('P1', NAME, FILM)
+    network.offer('P2', NAME, FILM)
+    network.offer('P3', NAME, OTHER, { size: 7 })
+    expect(await downloaded(manager, { file: NAME })).toMatchObject({
+      state: 'failed',
+      error: {
+        code: 'conflict',
+        choices: [
+          { id: FILM, size: SIZE, peers: ['P1', 'P2'] },
+          { id: OTHER, size: 7, peers: ['P3'] },
+        ],
+      },
+    })
+    expect(await downloaded(manager, { file: NAME, id: OTHER })).toMatchObject({ state: 'done', file: NAME })
+  })
+
+  test('of what nobody offers is not found', async () => {
+    network.steps = [step('maestro', 'nothing')]
+    expect(await downloaded(manager, { file: NAME })).toMatchObject({
+      state: 'failed',
+      error: { code: 'not_found' },
+      steps: network.steps,
+    })
+  })
+
+  test('where nobody who could know answers is unavailable', async () => {
+    network.steps = [step('local', 'nothing'), step('maestro', 'unreachable'), step('friends', 'timeout')]
+    expect(await downloaded(manager, { file: NAME })).toMatchObject({ state: 'failed', error: { code: 'unavailable' } })
+  })
+
+  test('asks who registered a bare name for its content', async () => {
+    network.offer('P1', NAME, FILM, { bare: true })
+    expect(await downloaded(manager, { file: NAME })).toMatchObject({ state: 'done', id: FILM })
+  })
+
+  test('leaves out who registered a bare name where others know the content', async () => {
+    network.offer('P1', NAME, OTHER, { bare: true })
+    network.offer('P2', NAME, FILM)
+    expect(await downloaded(manager, { file: NAME })).toMatchObject({ state: 'done', id: FILM })
+    expect(network.runs[0]?.from).toEqual(['P2'])
+  })
+
+  test('says so where a bare name can not be resolved', async () => {
+    const offered = network.offer('P1', NAME, FILM, { bare: true })
+    Object.assign(offered, { resolve: () => Promise.reject(new NetworkError('unavailable', 'P1 does not answer')) })
+    const result = await downloaded(manager, { file: NAME })
+    expect(result).toMatchObject({ state: 'failed', error: { code: 'not_found' } })
+    expect(result.notes).toEqual([expect.stringMatching(/without a content id.*P1 does not answer/)])
+  })
+
+  test('that fails on the way ends with the error, and what went wrong besides', async () => {
+    network.automatic = false
+    network.offer('P1', NAME, FILM)
+    const begun = manager.start({ file: NAME })
+    const { download, fail } = await run().then((it) => ({ download: it.begin(SIZE).download, fail: it.fail.bind(it) }))
+    download.observer?.onNote?.('dropped P1: sent wrong bytes')
+    fail(new NetworkError('corrupt', 'no provider is left'))
+    expect(await ended(manager, begun)).toMatchObject({
+      state: 'failed',
+      error: { code: 'corrupt' },
+      notes: ['dropped P1: sent wrong bytes'],
+    })
+  })
+
+  test('finds more providers by every way of lookup, and by what is known of the swarm', async () => {
+    network.automatic = false
+    network.offer('P1', NAME, FILM)
+    const neighbour = { peer: 'P9' as PeerId, address: 'P9:1' } as PieceSource
+    await manage({}, { swarmPeers: async () => [neighbour] })
+    manager.start({ file: NAME })
+    const { download } = await run()
+    network.offer('P2', NAME, FILM)
+    const found = await download.discover!(new AbortController().signal)
+    expect(new Set(found.map(({ peer }) => peer))).toEqual(new Set(['P1', 'P2', 'P9']))
+    expect(network.lookups).toEqual([NAME, `${FILM}@maestro`, `${FILM}@friends`])
+  })
+
+  test('is as fast as its limit lets it, which may change on the way', async () => {
+    network.automatic = false
+    network.offer('P1', NAME, FILM)
+    const begun = manager.start({ file: NAME, limit: 5000 })
+    const { download } = await run()
+    expect([begun.limit, download.rate?.()]).toEqual([5000, 5000])
+    expect(manager.setLimit(begun.transfer, 9000)).toMatchObject({ limit: 9000 })
+    expect(download.rate?.()).toBe(9000)
+    manager.setLimit(begun.transfer, null)
+    expect(download.rate?.()).toBeUndefined()
+  })
+})
+
 describe('several transfers', () => {
   test('of the same request are one', async () => {
-    offer('P1', NAME, film)
+    network.offer('P1', NAME, FILM)
     const first = manager.start({ file: NAME })
     expect(manager.start({ file: NAME }).transfer).toBe(first.transfer)
     expect(manager.start({ file: NAME, mode: 'dummy' }).transfer).not.toBe(first.transfer)
-    await ended(first)
-    expect(lookups).toBe(2)
+    await ended(manager, first)
+    expect(network.lookups).toHaveLength(2)
   })
 
-  test('of the same content fetch it once, one after the other', async () => {
-    const { open, opened } = latch()
-    const source = offer('P1', NAME, film, gated(opened))
+  test('of the same content fetch it once, and it lands under the name of each', async () => {
+    network.automatic = false
+    network.offer('P1', NAME, FILM)
     const first = manager.start({ file: NAME })
-    await expect.poll(() => manager.get(first.transfer)?.state).toBe('running')
-    const second = manager.start({ id: manifestOf(film).id })
-    await expect.poll(() => manager.get(second.transfer)?.notes.length).toBe(1)
-    open()
-    expect(await ended(first)).toMatchObject({ state: 'done', bytes: film.length })
-    expect(await ended(second)).toMatchObject({ state: 'done', providers: [] })
-    expect(source.requested).toHaveLength(5)
+    const swarm = (await run()).begin(SIZE, PIECE).piece()
+    const second = manager.start({ id: FILM, as: COPY })
+    await expect
+      .poll(() => manager.get(second.transfer))
+      .toMatchObject({
+        state: 'running',
+        joined: first.transfer,
+        bytes: 2 * PIECE,
+        resumed_bytes: PIECE,
+        providers: [{ peer: 'P1', bytes: PIECE }],
+      })
+    swarm.piece().piece().finish()
+    expect(await ended(manager, first)).toMatchObject({ state: 'done', joined: null, bytes: SIZE })
+    expect(await ended(manager, second)).toMatchObject({ state: 'done', file: COPY, bytes: SIZE })
+    expect(network.runs).toHaveLength(1)
+    expect([...network.landing.keys()]).toEqual([NAME, COPY])
+  })
+
+  test('of the same content in other modes are apart', async () => {
+    network.automatic = false
+    network.offer('P1', NAME, FILM)
+    manager.start({ file: NAME })
+    manager.start({ id: FILM, mode: 'dummy' })
+    expect((await run(2)).download.dummy).toBe(true)
+  })
+
+  test('of the same content go on as long as one of them wants it', async () => {
+    network.automatic = false
+    network.offer('P1', NAME, FILM)
+    const first = manager.start({ file: NAME })
+    const swarm = (await run()).begin(SIZE)
+    const second = manager.start({ id: FILM, as: COPY })
+    await expect.poll(() => state(second)).toBe('running')
+    manager.pause(first.transfer)
+    swarm.piece()
+    expect(manager.get(first.transfer)).toMatchObject({ state: 'paused', bytes: 0 })
+    expect(manager.get(second.transfer)).toMatchObject({ state: 'running', bytes: PIECE })
+    expect(swarm.signal.aborted).toBe(false)
+    expect(swarm.download.names()).toEqual([COPY])
+    manager.cancel(second.transfer)
+    expect(swarm.signal.aborted).toBe(true)
+  })
+
+  test('of the same content run as fast as the one with the highest limit', async () => {
+    network.automatic = false
+    network.offer('P1', NAME, FILM)
+    const first = manager.start({ file: NAME, limit: 1000 })
+    const { download } = (await run()).begin(SIZE)
+    const second = manager.start({ id: FILM, as: COPY, limit: 3000 })
+    await expect.poll(() => state(second)).toBe('running')
+    expect(download.rate?.()).toBe(3000)
+    manager.setLimit(first.transfer, null)
+    expect(download.rate?.()).toBeUndefined()
+  })
+
+  test('that ask for a content while its file gets its names get it from what is here then', async () => {
+    network.automatic = false
+    network.offer('P1', NAME, FILM)
+    const first = manager.start({ file: NAME })
+    const swarm = (await run()).begin(SIZE)
+    swarm.download.names()
+    const second = manager.start({ id: FILM, as: COPY })
+    await expect.poll(() => network.lookups.length).toBe(2)
+    swarm.finish()
+    expect(await ended(manager, first)).toMatchObject({ state: 'done' })
+    const again = await run(2)
+    expect(again.download.names()).toEqual([COPY])
+    again.begin(SIZE, SIZE).finish()
+    expect(await ended(manager, second)).toMatchObject({ state: 'done', joined: null })
+  })
+
+  test('of one content fail alone where other content takes their name meanwhile', async () => {
+    network.automatic = false
+    network.offer('P1', NAME, FILM)
+    const first = manager.start({ file: NAME })
+    const swarm = (await run()).begin(SIZE)
+    const second = manager.start({ id: FILM, as: COPY })
+    await expect.poll(() => state(second)).toBe('running')
+    network.landing.set(NAME, OTHER)
+    swarm.finish()
+    expect(await ended(manager, first)).toMatchObject({ state: 'failed', error: { code: 'conflict' } })
+    expect(await ended(manager, second)).toMatchObject({ state: 'done' })
+  })
+
+  test('of one content fail alone where it could not be kept under their name', async () => {
+    network.automatic = false
+    network.offer('P1', NAME, FILM)
+    const first = manager.start({ file: NAME })
+    const swarm = (await run()).begin(SIZE)
+    const second = manager.start({ id: FILM, as: COPY })
+    await expect.poll(() => state(second)).toBe('running')
+    swarm.refused.add(COPY)
+    swarm.finish()
+    expect(await ended(manager, first)).toMatchObject({ state: 'done' })
+    expect(await ended(manager, second)).toMatchObject({
+      state: 'failed',
+      error: { message: 'it came, but could not be kept as "copy.mkv": its notes say why' },
+    })
   })
 
   test('run no more than so many at a time, in order', async () => {
-    await manager.stop()
-    manage({ maxRunning: 1 })
-    const { open, opened } = latch()
-    offer('P1', 'a', film, gated(opened))
-    offer('P2', 'b', other)
+    await manage({ maxRunning: 1 })
+    network.automatic = false
+    network.offer('P1', 'a', FILM)
+    network.offer('P2', 'b', OTHER)
     const first = manager.start({ file: 'a' as FileName })
     const second = manager.start({ file: 'b' as FileName })
-    await expect.poll(() => manager.get(first.transfer)?.state).toBe('running')
-    expect(manager.get(second.transfer)?.state).toBe('locating')
-    expect(lookups).toBe(1)
-    open()
-    expect(await ended(second)).toMatchObject({ state: 'done' })
+    const running = (await run()).begin(SIZE)
+    expect([state(first), state(second)]).toEqual(['running', 'queued'])
+    expect(network.lookups).toHaveLength(1)
+    running.finish()
+    expect((await run(2)).from).toEqual(['P2'])
+  })
+
+  test('do not wait in line for one that itself waits for a provider', async () => {
+    await manage({ maxRunning: 1 })
+    network.automatic = false
+    network.offer('P1', 'a', FILM)
+    network.offer('P2', 'b', OTHER)
+    const first = manager.start({ file: 'a' as FileName })
+    manager.start({ file: 'b' as FileName })
+    const { download } = (await run()).begin(SIZE)
+    expect(download.patient).toBe(true)
+    download.observer?.onWaiting?.(8000)
+    expect(manager.get(first.transfer)).toMatchObject({ state: 'waiting', waiting: { retry_ms: 8000 } })
+    await run(2)
+    download.observer?.onResumed?.()
+    expect(manager.get(first.transfer)).toMatchObject({ state: 'running', waiting: null })
   })
 
   test('beyond the bound are refused', async () => {
-    await manager.stop()
-    manage({ maxActive: 1 })
-    offer('P1', 'a', film)
+    await manage({ maxActive: 1 })
+    network.offer('P1', 'a', FILM)
     const first = manager.start({ file: 'a' as FileName })
     expect(() => manager.start({ file: 'b' as FileName })).toThrow(/try again/)
-    await ended(first)
+    await ended(manager, first)
   })
 
-  test('are listed newest first, and only so many of the ended are remembered', async () => {
-    await manager.stop()
-    manage({ history: 2 })
-    for (const name of ['a', 'b', 'c', 'd']) {
-      offer('P1', name, other)
-      await download({ file: name as FileName })
+  test('are listed newest first, all or those of one state, and only so many of the ended are remembered', async () => {
+    await manage({ history: 2 })
+    for (const [i, name] of ['a', 'b', 'c', 'd'].entries()) {
+      network.offer('P1', name, idOf(String(i)))
+      await downloaded(manager, { file: name as FileName })
     }
     await expect.poll(() => manager.list().map(({ file }) => file)).toEqual(['d', 'c'])
     expect(manager.get('1')).toBeUndefined()
+    expect(manager.list({ state: 'done' })).toHaveLength(2)
+    expect(manager.list({ state: 'running' })).toEqual([])
   })
 })
 
-test('a manager that has stopped starts nothing more', async () => {
-  offer('P1', NAME, film)
-  await manager.stop()
-  expect(() => manager.start({ file: NAME })).toThrow(/stopping/)
-  expect(lookups).toBe(0)
+describe('a paused transfer', () => {
+  test('keeps what it has, and goes on by content id with whoever is there then', async () => {
+    network.automatic = false
+    network.offer('P1', NAME, FILM)
+    const begun = manager.start({ file: NAME })
+    const before = (await run()).begin(SIZE).piece()
+    expect(manager.pause(begun.transfer)).toMatchObject({ state: 'paused', bytes: PIECE, pieces: { verified: 1 } })
+    expect(before.signal.aborted).toBe(true)
+    network.offers.length = 0
+    network.offer('P2', 'another name', FILM)
+    expect(manager.resume(begun.transfer)).toMatchObject({ state: 'queued', bytes: PIECE })
+    const after = await run(2)
+    expect(after.from).toEqual(['P2'])
+    after.begin(SIZE, PIECE).piece().piece().piece().finish()
+    expect(await ended(manager, begun)).toMatchObject({ state: 'done', file: NAME, bytes: SIZE, resumed_bytes: 0 })
+    expect(network.lookups).toEqual([NAME, FILM])
+  })
+
+  test('counts what arrived while it was being paused as its own', async () => {
+    network.automatic = false
+    network.offer('P1', NAME, FILM)
+    const begun = manager.start({ file: NAME })
+    const before = (await run()).begin(SIZE).piece()
+    manager.pause(begun.transfer)
+    before.piece()
+    manager.resume(begun.transfer)
+    ;(await run(2))
+      .begin(SIZE, 2 * PIECE)
+      .piece()
+      .piece()
+      .finish()
+    expect(await ended(manager, begun)).toMatchObject({
+      bytes: SIZE,
+      resumed_bytes: 0,
+      providers: [{ peer: 'P1', bytes: SIZE }],
+    })
+  })
+
+  test('is resumed by the same request', async () => {
+    network.automatic = false
+    network.offer('P1', NAME, FILM)
+    const { transfer } = manager.start({ file: NAME })
+    await run()
+    manager.pause(transfer)
+    expect(manager.start({ file: NAME, limit: 700 })).toMatchObject({ transfer, state: 'queued', limit: 700 })
+    await run(2)
+  })
+
+  test('can be paused before anything is located', async () => {
+    const { open, opened } = latch()
+    network.gate = opened
+    network.offer('P1', NAME, FILM)
+    const begun = manager.start({ file: NAME })
+    await expect.poll(() => network.lookups.length).toBe(1)
+    manager.pause(begun.transfer)
+    open()
+    manager.resume(begun.transfer)
+    expect(await ended(manager, begun)).toMatchObject({ state: 'done' })
+    expect(network.runs).toHaveLength(1)
+  })
+
+  test('waits for a provider when it is resumed, and asks again by itself', async () => {
+    const clock = new ManualClock()
+    await manage({}, { clock })
+    network.automatic = false
+    const offered = network.offer('P1', NAME, FILM)
+    const begun = manager.start({ file: NAME })
+    ;(await run()).begin(SIZE).piece()
+    manager.pause(begun.transfer)
+    network.offers.length = 0
+    manager.resume(begun.transfer)
+    await expect
+      .poll(() => manager.get(begun.transfer))
+      .toMatchObject({ state: 'waiting', waiting: { retry_ms: 1000 } })
+    clock.advance(1000)
+    await expect
+      .poll(() => manager.get(begun.transfer))
+      .toMatchObject({ state: 'waiting', waiting: { retry_ms: 2000 } })
+    network.offers.push(offered)
+    clock.advance(2000)
+    await run(2)
+  })
+
+  test('that waits for a provider asks at once where the same is asked for', async () => {
+    await manage({}, { clock: new ManualClock() })
+    network.automatic = false
+    const offered = network.offer('P1', NAME, FILM)
+    const begun = manager.start({ file: NAME })
+    ;(await run()).begin(SIZE).piece()
+    manager.pause(begun.transfer)
+    network.offers.length = 0
+    manager.resume(begun.transfer)
+    await expect.poll(() => state(begun)).toBe('waiting')
+    network.offers.push(offered)
+    manager.start({ file: NAME })
+    await run(2)
+  })
+
+  test('is told where pausing and resuming make no sense', async () => {
+    network.automatic = false
+    network.offer('P1', NAME, FILM)
+    const { transfer } = manager.start({ file: NAME })
+    expect(() => manager.resume(transfer)).toThrow(/transfer 1 is not paused: its state is/)
+    manager.pause(transfer)
+    expect(() => manager.pause(transfer)).toThrow(/transfer 1 is paused already: resume it/)
+    manager.cancel(transfer)
+    expect(() => manager.pause(transfer)).toThrow(/transfer 1 has ended: cancelled/)
+    expect(() => manager.resume(transfer)).toThrow(/transfer 1 has ended: cancelled/)
+    expect(() => manager.pause('99')).toThrow(/no transfer "99"/)
+  })
 })
 
 describe('a cancelled transfer', () => {
-  test('ends at once, and keeps what was verified', async () => {
-    const { opened } = latch()
-    let served = 0
-    offer('P1', NAME, film, async function* (...args) {
-      for await (const frame of honest(...args)) {
-        if (++served > 4) await opened
-        yield frame
-      }
-    })
+  test('ends at once, and lets go of what it fetches', async () => {
+    network.automatic = false
+    network.offer('P1', NAME, FILM)
     const begun = manager.start({ file: NAME })
-    await expect.poll(() => manager.get(begun.transfer)?.bytes).toBe(2 * MIN_PIECE_SIZE)
-    expect(manager.cancel(begun.transfer)).toMatchObject({ state: 'cancelled', bytes: 2 * MIN_PIECE_SIZE })
-    await expect.poll(() => landing.open.size).toBe(0)
-    network = []
-    offer('P2', NAME, film)
-    expect(await download({ file: NAME })).toMatchObject({ state: 'done', resumed_bytes: 2 * MIN_PIECE_SIZE })
+    const fetching = (await run()).begin(SIZE).piece()
+    expect(manager.cancel(begun.transfer)).toMatchObject({ state: 'cancelled', bytes: PIECE })
+    expect(fetching.signal.aborted).toBe(true)
+    expect(manager.start({ file: NAME }).transfer).not.toBe(begun.transfer)
+    await run(2)
   })
 
   test('while it waits in line never begins', async () => {
-    await manager.stop()
-    manage({ maxRunning: 1 })
-    const { open, opened } = latch()
-    gate = opened
+    await manage({ maxRunning: 1 })
+    network.automatic = false
+    network.offer('P1', 'a', FILM)
     const first = manager.start({ file: 'a' as FileName })
     const second = manager.start({ file: 'b' as FileName })
     manager.cancel(second.transfer)
-    open()
-    await ended(first)
-    expect(lookups).toBe(1)
+    ;(await run()).begin(SIZE).finish()
+    await ended(manager, first)
+    expect(network.lookups).toEqual(['a'])
   })
 
   test('can not be cancelled again, nor one that never was', async () => {
-    offer('P1', NAME, other)
-    const { transfer } = await download({ file: NAME })
+    network.offer('P1', NAME, OTHER)
+    const { transfer } = await downloaded(manager, { file: NAME })
     expect(() => manager.cancel(transfer)).toThrow(/has ended: done/)
     expect(() => manager.cancel('99')).toThrow(/no transfer "99"/)
   })
 })
 
-describe('who watches a transfer', () => {
-  const fresh = (clock: ManualClock) => new Transfer({ clock }, { number: '1', mode: 'real', file: NAME, id: null })
+describe('a folder', () => {
+  const folder = 'lectures' as FileName
+  const result: FolderResult = { outcome: 'done', files: 3, bytes: 30, received: 33, faults: [], failed: 0 }
+  let asked: FolderDownload[]
+  let answer: Promise<FolderResult>
 
-  test('sees changes no more often than asked for, and the end always', async () => {
-    const clock = new ManualClock()
-    const transfer = fresh(clock)
-    const seen: number[] = []
-    const watching = (async () => {
-      for await (const { bytes } of transfer.watch(200, new AbortController().signal)) seen.push(bytes)
-    })()
-    transfer.running(1000, 0)
-    for (let i = 0; i < 50; i++) {
-      transfer.received('P1' as PeerId, 10)
-      await new Promise((resolve) => setImmediate(resolve))
-    }
-    expect(seen).toHaveLength(1)
-    clock.advance(200)
-    await expect.poll(() => seen).toHaveLength(2)
-    transfer.end('done')
-    await watching
-    expect(seen).toEqual([seen[0], 500, 500])
+  beforeEach(async () => {
+    asked = []
+    answer = Promise.resolve(result)
+    await manage(
+      {},
+      {
+        folders: {
+          run: (download) => {
+            asked.push(download)
+            return answer
+          },
+        },
+      },
+    )
   })
 
-  test('can stop watching while nothing happens', async () => {
-    const clock = new ManualClock()
-    const stop = new AbortController()
-    const watching = fresh(clock).watch(200, stop.signal)
-    expect((await watching.next()).value).toMatchObject({ state: 'locating' })
-    const next = watching.next()
-    clock.advance(200)
-    stop.abort()
-    expect((await next).done).toBe(true)
+  test('is one transfer that counts files and bytes', async () => {
+    const { open, opened } = latch()
+    answer = opened.then(() => result)
+    const begun = manager.start({ folder, limit: 77 })
+    expect(begun).toMatchObject({ file: 'lectures/', id: null })
+    expect(manager.start({ folder }).transfer).toBe(begun.transfer)
+    await expect.poll(() => asked.length).toBe(1)
+    const { observer, rate } = asked[0]!
+    expect(rate?.()).toBe(77)
+    observer?.onListed?.({ files: 5, bytes: 50 }, { files: 2, bytes: 20 })
+    observer?.onVerified?.('P1' as PeerId, 30)
+    observer?.onFiles?.(3, 30)
+    expect(manager.get(begun.transfer)).toMatchObject({
+      ...{ state: 'running', size: 50, bytes: 50, resumed_bytes: 20, pieces: null },
+      files: { total: 5, done: 5 },
+      providers: [{ peer: 'P1', bytes: 30 }],
+    })
+    open()
+    expect(await ended(manager, begun)).toMatchObject({ state: 'done', received: 33, file: 'lectures/' })
   })
 
-  test('reads a rate of late, and after the end the rate of all', () => {
-    const clock = new ManualClock()
-    const transfer = fresh(clock)
-    transfer.running(100_000, 50_000)
-    for (let i = 0; i < 10; i++) {
-      clock.advance(1000)
-      transfer.received('P1' as PeerId, i < 5 ? 1000 : 4000)
-    }
-    expect(transfer.snapshot()).toMatchObject({ rate: 4000, bytes: 75_000, resumed_bytes: 50_000 })
-    transfer.end('done')
-    expect(transfer.snapshot()).toMatchObject({ rate: 2500, seconds: 10 })
+  test('of which files are missing has failed, and names some of them', async () => {
+    answer = Promise.resolve({ ...result, faults: ['"lectures/a": nobody has it'], failed: 2 })
+    expect(await downloaded(manager, { folder })).toMatchObject({
+      state: 'failed',
+      notes: ['"lectures/a": nobody has it'],
+      error: { code: 'unavailable', message: expect.stringMatching(/^2 files of "lectures\/" could not be fetched/) },
+    })
+  })
+})
+
+describe('a push that comes in', () => {
+  const push = { file: NAME, id: FILM, size: SIZE, from: 'P7' as PeerId, mode: 'real' as const }
+
+  test('is listed beside the downloads until it ends', () => {
+    const { observer, end } = manager.receiving(push)
+    observer.onManifest?.({ id: FILM, size: SIZE, pieceSize: PIECE, hashes: Buffer.alloc(0) }, 0)
+    observer.onVerified?.('P7' as PeerId, PIECE, 0)
+    expect(manager.list()).toMatchObject([
+      { direction: 'push', state: 'running', file: NAME, bytes: PIECE, providers: [{ peer: 'P7', bytes: PIECE }] },
+    ])
+    end('done')
+    expect(manager.list()).toMatchObject([{ state: 'done' }])
   })
 
-  test('sees an ended transfer unchanged', () => {
-    const transfer = fresh(new ManualClock())
-    transfer.end('cancelled')
-    transfer.end('done')
-    transfer.verifying()
-    expect(transfer.snapshot().state).toBe('cancelled')
+  test('that fails says why', () => {
+    manager.receiving(push).end(new NetworkError('unavailable', 'P7 vanished'))
+    expect(manager.list()).toMatchObject([{ state: 'failed', error: { code: 'unavailable' } }])
   })
+
+  test('can be cancelled, but neither paused nor limited', () => {
+    const { signal, end } = manager.receiving(push)
+    const { transfer } = manager.list()[0]!
+    expect(() => manager.pause(transfer)).toThrow(/is pushed by another peer: it can be cancelled, not paused/)
+    expect(() => manager.setLimit(transfer, 1)).toThrow(/is pushed by another peer/)
+    expect(manager.cancel(transfer)).toMatchObject({ state: 'cancelled' })
+    expect(signal.aborted).toBe(true)
+    end(new NetworkError('cancelled', 'cancelled'))
+    expect(manager.get(transfer)?.state).toBe('cancelled')
+  })
+})
+
+test('a manager that has stopped starts nothing more', async () => {
+  network.offer('P1', NAME, FILM)
+  await manager.stop()
+  expect(() => manager.start({ file: NAME })).toThrow(/stopping/)
+  expect(network.lookups).toEqual([])
 })

@@ -1,126 +1,185 @@
-import type { Clock } from '../../common/clock.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
-import { type ContentId, type FileName, printable } from '../../common/ids.ts'
+import { type ContentId, type FileName, type PeerId, printable } from '../../common/ids.ts'
 import type { Logger } from '../../common/log.ts'
-import type { LocatedProvider, LookupStep, StrategyName, TransferBody, TransferMode } from '../../common/schemas.ts'
-import { choose } from './choose.ts'
-import type { Landing } from './contents.ts'
-import type { Downloader } from './downloader.ts'
-import { identify } from './identify.ts'
-import { Slots } from './slots.ts'
-import type { NamedSource } from './source.ts'
+import type { TransferBody, TransferMode, TransferState } from '../../common/schemas.ts'
+import type { DownloadObserver } from './download.ts'
+import { type DownloadRequest, Fetcher, type FetcherDeps, fileOf, isAbsence } from './fetcher.ts'
+import { FetchProgress } from './progress.ts'
 import { Transfer } from './transfer.ts'
+import { forgetful, type SavedTransfer, type TransferLog } from './transfer-log.ts'
+import { watchAll } from './watch-all.ts'
 
-export interface DownloadRequest {
-  /** what to download: by name, or by content id, or this content under this name */
-  file?: FileName | undefined
-  id?: ContentId | undefined
-  /** name under which it lands (default: its own) */
-  as?: FileName | undefined
-  /** only this way of lookup */
-  via?: StrategyName | undefined
-  mode?: TransferMode | undefined
-}
+export type { DownloadRequest } from './fetcher.ts'
 
-/** Who offers something: the part of the locator that is used here. */
-interface ProviderLookup {
-  locate(
-    query: { kind: 'name'; name: FileName } | { kind: 'id'; id: ContentId },
-    signal: AbortSignal,
-    via?: StrategyName,
-  ): Promise<{ providers: LocatedProvider[]; via: StrategyName | null; steps: LookupStep[] }>
-}
-
-export interface TransferManagerDeps {
-  locator: ProviderLookup
-  /** How to talk to a provider. */
-  sources: (provider: LocatedProvider) => NamedSource
-  landing: Landing
-  downloader: Downloader
-  clock: Clock
+export interface TransferManagerDeps extends FetcherDeps {
+  /** what is unfinished outlives the process there (default: nothing does) */
+  saved?: TransferLog
   log: Logger
 }
 
 export interface TransferManagerOptions {
   /** of transfers that do not say (default `real`) */
   mode?: TransferMode
-  /** transfers that run at the same time, the next ones wait in line (default 8) */
+  /** transfers that run at the same time, the next ones wait in line (default 8); who waits for a provider is not counted */
   maxRunning?: number
-  /** transfers that wait or run; more are refused (default 1,000) */
+  /** transfers that have not ended; more are refused (default 1,000) */
   maxActive?: number
   /** ended transfers that are remembered (default 1,000) */
   history?: number
 }
 
-interface Active {
-  transfer: Transfer
-  request: DownloadRequest
-  cancel: AbortController
-  finished: Promise<void>
+/** A push that comes in, as the list of transfers shows it. */
+export interface IncomingPush {
+  /** aborts where the user cancels it */
+  readonly signal: AbortSignal
+  readonly observer: DownloadObserver
+  end(outcome: 'done' | 'simulated' | NetworkError): void
 }
 
-/** Between two snapshots to one watcher. */
+/** A transfer that has not ended. */
+interface Active {
+  readonly transfer: Transfer
+  /** undefined: a push */
+  readonly request: DownloadRequest | undefined
+  /** of the attempt under way, or the last one */
+  attempt: AbortController
+  /** when no attempt runs any more */
+  finished: Promise<void>
+  /** it has got somewhere before: that nobody is there now is no reason to give up */
+  perseveres: boolean
+  /** Asks again now, where it waits. */
+  nudge: () => void
+}
+
+/** Between two snapshots of one transfer to one watcher. */
 const WATCH_INTERVAL_MS = 200
+/** Between two lookups of a transfer that perseveres: doubled each time, up to the second. */
+const FIRST_RETRY_MS = 1000
+const MAX_RETRY_MS = 30_000
+/** What the user asked for is saved at once; what is found out, or can be found out again, within this. */
+const SAVE_MS = 100
 
 /**
  * Every download of an agent: starts them, lets a second request for the same join the first, bounds how many run,
- * remembers how they went. `stop` cancels what runs; verified bytes stay for the next attempt.
+ * pauses and resumes them, remembers how they went. Pushes by others are shown beside them. Whatever stops a transfer,
+ * its verified bytes stay for the next attempt.
  */
 export class TransferManager {
-  #deps: TransferManagerDeps
-  #options: Required<TransferManagerOptions>
-  #slots: Slots
-  #transfers = new Map<string, Transfer>()
-  #active = new Map<string, Active>()
-  /** who fetches a content, by mode and content id */
-  #fetching = new Map<string, Active>()
-  #count = 0
-  #stopped = false
+  readonly #deps: TransferManagerDeps
+  readonly #options: Required<TransferManagerOptions>
+  readonly #saved: TransferLog
+  readonly #fetcher: Fetcher
+  readonly #transfers = new Map<string, Transfer>()
+  readonly #active = new Map<string, Active>()
+  readonly #stopping = new AbortController()
+  #count: number
+  #saving: Promise<void> | undefined
 
+  /** What was saved is listed at once, and goes on with `restore`. */
   constructor(deps: TransferManagerDeps, options: TransferManagerOptions = {}) {
     this.#deps = deps
     this.#options = { mode: 'real', maxRunning: 8, maxActive: 1000, history: 1000, ...options }
-    this.#slots = new Slots(this.#options.maxRunning)
+    this.#fetcher = new Fetcher({ ...deps, onFound: () => this.#saveSoon() }, this.#options)
+    this.#saved = deps.saved ?? forgetful
+    const { count, transfers } = this.#saved.load()
+    this.#count = Math.max(count, ...transfers.map(({ transfer }) => Number(transfer)))
+    for (const saved of transfers) this.#remember(saved)
+  }
+
+  /** Goes on with what the last run of the agent left unfinished, except for what is paused. */
+  restore(): void {
+    for (const active of this.#active.values()) if (active.transfer.state === 'queued') this.#launch(active)
   }
 
   /**
-   * Starts a download, or joins the one that does just this already.
+   * Starts a download, or joins the one that does just this already; where that is paused, resumes it.
    * @throws NetworkError `limited` where too many wait; `unavailable` after `stop`
    */
   start(request: DownloadRequest): TransferBody {
-    if (this.#stopped) throw new NetworkError('unavailable', 'this peer is stopping: it starts no more transfers')
+    if (this.#stopping.signal.aborted)
+      throw new NetworkError('unavailable', 'this peer is stopping: it starts no more transfers')
     const mode = request.mode ?? this.#options.mode
-    for (const other of this.#active.values())
-      if (other.transfer.mode === mode && !other.transfer.ended && sameRequest(request, other.request))
-        return other.transfer.snapshot()
+    for (const same of this.#active.values())
+      if (same.request && same.transfer.mode === mode && sameRequest(request, same.request))
+        return this.#askedAgain(same, request)
     if (this.#active.size >= this.#options.maxActive)
       throw new NetworkError('limited', `${this.#active.size} transfers wait already: try again when some are done`)
-    const number = String(++this.#count)
-    const file = request.as ?? request.file ?? null
-    const transfer = new Transfer(this.#deps, { number, mode, file, id: request.id ?? null })
-    const active: Active = { transfer, request, cancel: new AbortController(), finished: Promise.resolve() }
-    this.#transfers.set(number, transfer)
-    this.#active.set(number, active)
-    active.finished = this.#run(active)
+    const transfer = new Transfer(this.#deps, { number: String(++this.#count), mode })
+    transfer.file = shownName(request, null)
+    transfer.id = request.id ?? null
+    transfer.limit = request.limit ?? null
+    const active = this.#add(transfer, request)
+    this.#launch(active)
+    this.#saveNow()
     return transfer.snapshot()
   }
 
   /** Newest first. */
-  list(): TransferBody[] {
-    return [...this.#transfers.values()].reverse().map((transfer) => transfer.snapshot())
+  list(filter: { state?: TransferState | undefined } = {}): TransferBody[] {
+    return [...this.#transfers.values()]
+      .filter(({ state }) => filter.state === undefined || state === filter.state)
+      .reverse()
+      .map((transfer) => transfer.snapshot())
   }
 
   get(number: string): TransferBody | undefined {
     return this.#transfers.get(number)?.snapshot()
   }
 
+  /**
+   * Stops it and keeps what it has, until `resume`; also the next run of the agent leaves it paused.
+   * @throws NetworkError `not_found`; `conflict` where it has ended, is paused or is a push
+   */
+  pause(number: string): TransferBody {
+    const active = this.#unended(number)
+    const { transfer, request } = active
+    if (!request)
+      throw new NetworkError(
+        'conflict',
+        `transfer ${number} is pushed by another peer: it can be cancelled, not paused`,
+      )
+    if (transfer.state === 'paused')
+      throw new NetworkError('conflict', `transfer ${number} is paused already: resume it, or cancel it`)
+    transfer.pause()
+    active.attempt.abort()
+    this.#saveNow()
+    return transfer.snapshot()
+  }
+
+  /** @throws NetworkError `not_found`; `conflict` where it has ended or is not paused */
+  resume(number: string): TransferBody {
+    const active = this.#unended(number)
+    const { state } = active.transfer
+    if (state !== 'paused')
+      throw new NetworkError('conflict', `transfer ${number} is not paused: its state is ${state}`)
+    active.transfer.resume()
+    active.perseveres ||= active.transfer.mode === 'real' && active.transfer.begun
+    this.#launch(active)
+    this.#saveNow()
+    return active.transfer.snapshot()
+  }
+
+  /**
+   * `bytesPerSecond`: from now on; null: no limit of its own.
+   * @throws NetworkError `not_found`; `conflict` where it has ended or is a push
+   */
+  setLimit(number: string, bytesPerSecond: number | null): TransferBody {
+    const { transfer, request } = this.#unended(number)
+    if (!request)
+      throw new NetworkError('conflict', `transfer ${number} is pushed by another peer: it has no limit of its own`)
+    transfer.limit = bytesPerSecond
+    this.#saveNow()
+    return transfer.snapshot()
+  }
+
   /** @throws NetworkError `not_found`; `conflict` where it has ended */
   cancel(number: string): TransferBody {
-    const transfer = this.#find(number)
-    if (transfer.ended) throw new NetworkError('conflict', `transfer ${number} has ended: ${transfer.snapshot().state}`)
-    transfer.end('cancelled')
-    this.#active.get(number)?.cancel.abort()
-    return transfer.snapshot()
+    const active = this.#unended(number)
+    active.transfer.end('cancelled')
+    active.attempt.abort()
+    this.#forget(active)
+    this.#saveNow()
+    return active.transfer.snapshot()
   }
 
   /**
@@ -128,18 +187,45 @@ export class TransferManager {
    * @throws NetworkError `not_found`
    */
   watch(number: string, signal: AbortSignal): AsyncIterable<TransferBody> {
-    return this.#find(number).watch(WATCH_INTERVAL_MS, signal)
+    const transfer = this.#find(number)
+    return transfer.watch(WATCH_INTERVAL_MS, AbortSignal.any([signal, this.#stopping.signal]))
   }
 
-  /** Cancels what runs, and returns when nothing runs any more. */
-  async stop(): Promise<void> {
-    this.#stopped = true
-    const running = [...this.#active.values()]
-    for (const { transfer, cancel } of running) {
-      transfer.end('cancelled')
-      cancel.abort()
+  /** All transfers now, oldest first, then each that changed, however long it takes. */
+  watchAll(signal: AbortSignal): AsyncIterable<TransferBody> {
+    const over = AbortSignal.any([signal, this.#stopping.signal])
+    return watchAll(() => this.#transfers.values(), { clock: this.#deps.clock, intervalMs: WATCH_INTERVAL_MS }, over)
+  }
+
+  /** Shows a push that another peer has begun; whoever calls ends it. */
+  receiving(push: { file: FileName; id: ContentId; size: number; from: PeerId; mode: TransferMode }): IncomingPush {
+    const { file, id, size, from, mode } = push
+    const transfer = new Transfer(this.#deps, { number: String(++this.#count), mode, direction: 'push' })
+    transfer.file = file
+    transfer.id = id
+    transfer.size = size
+    const progress = new FetchProgress(this.#deps, { providers: [{ peer: from, bytes: 0 }], received: 0 })
+    transfer.attach(progress)
+    const active = this.#add(transfer, undefined)
+    return {
+      signal: active.attempt.signal,
+      observer: progress,
+      end: (outcome) => {
+        if (outcome instanceof NetworkError) this.#fail(transfer, outcome)
+        else transfer.end(outcome)
+        this.#forget(active)
+      },
     }
-    await Promise.all(running.map(({ finished }) => finished))
+  }
+
+  /** Stops what runs, and returns when nothing runs any more. What is unfinished stays saved. */
+  async stop(): Promise<void> {
+    this.#saveNow()
+    this.#stopping.abort()
+    const active = [...this.#active.values()]
+    for (const { attempt } of active) attempt.abort()
+    await Promise.all(active.map(({ finished }) => finished))
+    await this.#fetcher.over()
   }
 
   #find(number: string): Transfer {
@@ -148,83 +234,95 @@ export class TransferManager {
     return transfer
   }
 
-  async #run(active: Active): Promise<void> {
-    const { transfer, cancel } = active
-    try {
-      const slot = await this.#slots.acquire(cancel.signal)
-      try {
-        transfer.end(await this.#download(active, cancel.signal))
-      } finally {
-        slot.release()
-      }
-    } catch (error) {
-      const known = asNetworkError(error)
-      if (cancel.signal.aborted || known.code === 'cancelled') transfer.end('cancelled')
-      else {
-        if (known.code === 'internal')
-          this.#deps.log.error({ transfer: transfer.number, err: error }, 'a transfer failed')
-        transfer.end('failed', known)
-      }
-    } finally {
-      this.#active.delete(transfer.number)
-      this.#forget()
-    }
+  #unended(number: string): Active {
+    const transfer = this.#find(number)
+    const active = this.#active.get(number)
+    if (!active || transfer.ended)
+      throw new NetworkError('conflict', `transfer ${number} has ended: ${transfer.snapshot().state}`)
+    return active
   }
 
-  async #download(active: Active, signal: AbortSignal): Promise<'done' | 'simulated'> {
+  #askedAgain(same: Active, { limit }: DownloadRequest): TransferBody {
+    const { transfer } = same
+    if (limit !== undefined) transfer.limit = limit
+    if (transfer.state === 'paused') return this.resume(transfer.number)
+    if (limit !== undefined) this.#saveNow()
+    same.nudge()
+    return transfer.snapshot()
+  }
+
+  #remember(saved: SavedTransfer): void {
+    const { mode, request, name, id, paused, limit, started } = saved
+    const transfer = new Transfer(this.#deps, { number: saved.transfer, mode, started })
+    transfer.file = shownName(request, name)
+    transfer.id = id
+    transfer.limit = limit
+    if (paused) transfer.pause()
+    else transfer.queued()
+    this.#add(transfer, request).perseveres = mode === 'real'
+  }
+
+  #add(transfer: Transfer, request: DownloadRequest | undefined): Active {
+    const active: Active = {
+      transfer,
+      request,
+      attempt: new AbortController(),
+      finished: Promise.resolve(),
+      perseveres: false,
+      nudge: () => {},
+    }
+    this.#transfers.set(transfer.number, transfer)
+    this.#active.set(transfer.number, active)
+    return active
+  }
+
+  /** A new attempt, once the one before it has let go of everything. */
+  #launch(active: Active): void {
+    active.attempt = new AbortController()
+    const { signal } = active.attempt
+    active.finished = active.finished.then(() => this.#run(active, signal))
+  }
+
+  /** Attempts until it ends, or is stopped: then whoever stopped it has said how it stands. */
+  async #run(active: Active, signal: AbortSignal): Promise<void> {
     const { transfer, request } = active
-    const { locator, landing, downloader, sources } = this.#deps
-    const query = request.id ? { kind: 'id' as const, id: request.id } : { kind: 'name' as const, name: request.file! }
-    const located = await locator.locate(query, signal, request.via)
-    transfer.via = located.via
-    transfer.steps = located.steps
-    const providers = await identify(located.providers, sources, (note) => transfer.note(note), signal)
-    const choice = choose(request, providers, located.steps)
-    transfer.file = choice.name
-    transfer.id = choice.id
-    transfer.size = choice.providers[0]?.size ?? null
-    transfer.changed()
-    const dummy = transfer.mode === 'dummy'
-    const key = `${transfer.mode} ${choice.id}`
-    for (let other = this.#fetching.get(key); other; other = this.#fetching.get(key)) {
-      transfer.note(`waits for transfer ${other.transfer.number}, which fetches the same content`)
-      await endOf(other, signal)
-    }
-    const existing = landing.existing(choice.name)
-    if (existing === choice.id) {
-      if (!dummy && transfer.size !== null) transfer.alreadyHere(transfer.size)
-      transfer.note(`already here: "${choice.name}" has exactly this content`)
-      return dummy ? 'simulated' : 'done'
-    }
-    if (existing !== undefined)
-      throw new NetworkError(
-        'conflict',
-        `"${choice.name}" is here with other content: choose another name for this one`,
-      )
-    this.#fetching.set(key, active)
-    try {
-      const { outcome } = await downloader.run(
-        {
-          id: choice.id,
-          name: choice.name,
-          sources: choice.providers.map(sources),
-          dummy,
-          observer: {
-            onManifest: ({ size }, resumed) => transfer.running(size, resumed),
-            onVerified: (peer, bytes) => transfer.received(peer, bytes),
-            onWhole: () => transfer.verifying(),
-            onNote: (note) => transfer.note(note),
-          },
-        },
-        signal,
-      )
-      return outcome
-    } finally {
-      this.#fetching.delete(key)
+    for (let retryMs = FIRST_RETRY_MS; !signal.aborted; retryMs = Math.min(2 * retryMs, MAX_RETRY_MS)) {
+      try {
+        const outcome = await this.#fetcher.fetch(transfer, request!, active, signal)
+        if (!signal.aborted) transfer.end(outcome)
+      } catch (error) {
+        if (signal.aborted) return
+        if (active.perseveres && isAbsence(error)) {
+          transfer.noteOnce(asNetworkError(error).message)
+          await this.#wait(active, retryMs, signal)
+          continue
+        }
+        this.#fail(transfer, error)
+      }
+      if (!transfer.ended) return
+      this.#forget(active)
+      this.#saveSoon()
+      return
     }
   }
 
-  #forget(): void {
+  async #wait(active: Active, retryMs: number, signal: AbortSignal): Promise<void> {
+    const nudged = new AbortController()
+    active.nudge = () => nudged.abort()
+    active.transfer.waits(retryMs)
+    await this.#deps.clock.sleep(retryMs, AbortSignal.any([signal, nudged.signal]))
+    active.nudge = () => {}
+  }
+
+  #fail(transfer: Transfer, error: unknown): void {
+    const known = asNetworkError(error)
+    if (known.code === 'internal') this.#deps.log.error({ transfer: transfer.number, err: error }, 'a transfer failed')
+    if (known.code === 'cancelled') transfer.end('cancelled')
+    else transfer.end('failed', known)
+  }
+
+  #forget({ transfer }: Active): void {
+    this.#active.delete(transfer.number)
     let excess = this.#transfers.size - this.#active.size - this.#options.history
     for (const number of this.#transfers.keys()) {
       if (excess <= 0) return
@@ -233,21 +331,43 @@ export class TransferManager {
       excess--
     }
   }
+
+  #saveSoon(): void {
+    this.#saving ??= this.#deps.clock.sleep(SAVE_MS, this.#stopping.signal).then(() => {
+      this.#saving = undefined
+      this.#saveNow()
+    })
+  }
+
+  #saveNow(): void {
+    if (this.#stopping.signal.aborted) return
+    const transfers: SavedTransfer[] = []
+    for (const { transfer, request } of this.#active.values()) {
+      if (!request) continue
+      const { number, mode, id, limit, started } = transfer
+      const { file, folder, as, via } = request
+      const paused = transfer.state === 'paused'
+      const asked = { file, id: request.id, folder, as, via }
+      transfers.push({
+        transfer: number,
+        mode,
+        request: asked,
+        name: fileOf(transfer) ?? null,
+        id,
+        paused,
+        limit,
+        started,
+      })
+    }
+    this.#saved.save({ count: this.#count, transfers })
+  }
+}
+
+/** How a transfer is called before more is known of it than what was asked for. */
+function shownName({ file, folder, as }: DownloadRequest, found: FileName | null): Transfer['file'] {
+  return folder === undefined ? (found ?? as ?? file ?? null) : `${as ?? folder}/`
 }
 
 function sameRequest(a: DownloadRequest, b: DownloadRequest): boolean {
-  return a.file === b.file && a.id === b.id && a.as === b.as && a.via === b.via
-}
-
-/** @throws NetworkError `cancelled` where the signal aborts first */
-function endOf({ finished }: Active, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(new NetworkError('cancelled', 'cancelled'))
-    if (signal.aborted) return abort()
-    signal.addEventListener('abort', abort, { once: true })
-    finished.finally(() => {
-      signal.removeEventListener('abort', abort)
-      resolve()
-    })
-  })
+  return a.file === b.file && a.id === b.id && a.folder === b.folder && a.as === b.as && a.via === b.via
 }

@@ -1,6 +1,7 @@
 import { NetworkError } from '../../common/errors.ts'
-import { LEAF_SIZE, type Manifest, pieceLength } from '../../common/merkle.ts'
-import type { Frame } from './source.ts'
+import { LEAF_SIZE, type Manifest, pieceCount, pieceLength } from '../../common/merkle.ts'
+import { piecesOf } from './runs.ts'
+import type { Frame, Want } from './source.ts'
 
 export interface WholePiece {
   readonly index: number
@@ -10,44 +11,52 @@ export interface WholePiece {
   readonly length: number
 }
 
+/** What a frame does: begins a piece, makes one whole, both or neither. */
+export interface Added {
+  readonly begun: boolean
+  readonly whole: WholePiece | undefined
+}
+
 /**
- * Puts one provider's frames together to pieces, and holds the provider to the protocol: pieces in the order they were
- * asked for, frames contiguous, nothing unasked for, nothing too much. Whether the bytes are right is for the hash.
+ * Puts one provider's frames together to pieces, and holds the provider to the protocol: only pieces that were wanted,
+ * no more than may be begun, one after the other, frames contiguous, nothing too much. Whether the bytes are right is
+ * for the hash.
  */
 export class PieceAssembler {
   #manifest: Manifest
   #dummy: boolean
-  #expected: number[] = []
-  #head = 0
+  /** how often a piece was wanted and has not come; what was taken back may be on its way, and so is let in */
+  #wanted: Uint16Array
+  /** how often a piece was taken back for which it was not given up yet */
+  #takenBack: Uint16Array
+  #credit = 0
+  #piece = -1
   #parts: Uint8Array[] = []
   #received = 0
-  /** bytes asked for that did not come yet */
-  #outstanding = 0
 
   constructor(manifest: Manifest, dummy: boolean) {
     this.#manifest = manifest
     this.#dummy = dummy
+    const count = pieceCount(manifest.size, manifest.pieceSize)
+    this.#wanted = new Uint16Array(count)
+    this.#takenBack = new Uint16Array(count)
   }
 
-  get outstanding(): number {
-    return this.#outstanding
+  /** To be told before the provider is. */
+  want({ add, remove, credit }: Want): void {
+    for (const piece of piecesOf(add ?? [])) this.#wanted[piece]!++
+    for (const piece of piecesOf(remove ?? [])) this.#takenBack[piece]!++
+    this.#credit += credit ?? 0
   }
 
-  expect(index: number): void {
-    this.#expected.push(index)
-    this.#outstanding += pieceLength(this.#manifest, index)
-  }
-
-  /**
-   * The piece that this frame makes whole, if it does.
-   * @throws NetworkError `corrupt` where the provider breaks the protocol
-   */
-  add(frame: Frame): WholePiece | undefined {
-    const index = this.#expected[this.#head]
-    if (index === undefined) throw fault(`sent piece ${frame.piece}, which nobody asked for`)
-    if (frame.piece !== index) throw fault(`sent piece ${frame.piece} where ${index} was next`)
+  /** @throws NetworkError `corrupt` where the provider breaks the protocol */
+  add(frame: Frame): Added {
     if (this.#dummy ? frame.data.length > 0 : frame.simulated > 0)
       throw fault(this.#dummy ? 'sent bytes in a simulated transfer' : 'sent a simulated frame among real ones')
+    const begun = this.#piece < 0
+    if (begun) this.#begin(frame.piece)
+    const index = this.#piece
+    if (frame.piece !== index) throw fault(`sent piece ${frame.piece} in the middle of ${index}`)
     const bytes = this.#dummy ? frame.simulated : frame.data.length
     const length = pieceLength(this.#manifest, index)
     if (frame.offset !== this.#received || frame.offset % LEAF_SIZE !== 0)
@@ -55,21 +64,36 @@ export class PieceAssembler {
     if (bytes === 0) throw fault(`sent an empty frame of piece ${index}`)
     if (this.#received + bytes > length) throw fault(`sent more of piece ${index} than there is`)
     this.#received += bytes
-    this.#outstanding -= bytes
     if (!this.#dummy) this.#parts.push(frame.data)
-    if (this.#received < length) return undefined
+    if (this.#received < length) return { begun, whole: undefined }
     const whole = { index, parts: this.#parts, length }
-    this.#parts = []
-    this.#received = 0
-    this.#next()
-    return whole
+    this.#end()
+    return { begun, whole }
   }
 
-  #next(): void {
-    this.#head++
-    if (this.#head < 1024) return
-    this.#expected.splice(0, this.#head)
-    this.#head = 0
+  /**
+   * The provider gives up the piece under way, as it was told to: else it could keep a taker busy for good.
+   * @throws NetworkError `corrupt` where it is not under way, or was not taken back
+   */
+  abandon(piece: number): void {
+    if (piece !== this.#piece) throw fault(`gave up piece ${piece}, which it had not begun`)
+    if (this.#takenBack[piece] === 0) throw fault(`gave up piece ${piece}, which was not taken back`)
+    this.#takenBack[piece]!--
+    this.#end()
+  }
+
+  #begin(piece: number): void {
+    if (!this.#wanted[piece]) throw fault(`sent piece ${piece}, which nobody asked for`)
+    if (this.#credit === 0) throw fault(`sent piece ${piece} before it was its turn`)
+    this.#credit--
+    this.#wanted[piece]!--
+    this.#piece = piece
+  }
+
+  #end(): void {
+    this.#piece = -1
+    this.#parts = []
+    this.#received = 0
   }
 }
 

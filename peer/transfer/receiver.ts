@@ -2,9 +2,11 @@ import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import { type ContentId, type FileName, type PeerId, parseFileName, printable } from '../../common/ids.ts'
 import { type Manifest, proveManifest } from '../../common/merkle.ts'
 import type { Landing } from './contents.ts'
-import type { Downloader, DownloadResult } from './downloader.ts'
+import type { DownloadResult } from './download.ts'
+import type { Downloader } from './downloader.ts'
+import type { TransferManager } from './manager.ts'
 import { Slots } from './slots.ts'
-import type { ManifestClaim, PieceSource, PieceStream } from './source.ts'
+import type { ManifestClaim, PieceSink, PieceSource, PieceStream } from './source.ts'
 
 /** A content that another peer pushes here, as it came in. */
 export interface Offer {
@@ -17,6 +19,8 @@ export interface Offer {
 export interface ReceiverDeps {
   landing: Landing
   downloader: Downloader
+  /** where a push is shown while it comes in; absent: nowhere */
+  transfers?: Pick<TransferManager, 'receiving'>
 }
 
 export interface ReceiverOptions {
@@ -67,7 +71,12 @@ export class Receiver {
   /**
    * @throws NetworkError as `admit`; `limited`; `corrupt` where the offer or its bytes are false; as the landing refuses
    */
-  async receive(offer: Offer, from: PeerId, stream: PieceStream, signal: AbortSignal): Promise<Received> {
+  async receive(
+    offer: Offer,
+    from: PeerId,
+    open: (sink: PieceSink) => PieceStream,
+    signal: AbortSignal,
+  ): Promise<Received> {
     const { name, here } = this.admit(offer.filename, offer.id)
     const manifest = proveManifest(offer.id, offer.claim)
     if (here) return { outcome: 'already here', name, bytes: 0 }
@@ -77,10 +86,7 @@ export class Receiver {
     if (!slot)
       throw new NetworkError('limited', `this peer takes ${this.#maxPushes} uploads at a time: try again later`)
     try {
-      const source = new PushedSource(from, manifest, stream)
-      const { id, dummy } = offer
-      const { outcome, bytes } = await this.#deps.downloader.run({ id, name, sources: [source], dummy }, signal)
-      return { outcome, name, bytes }
+      return await this.#take({ name, manifest, dummy: offer.dummy }, new PushedSource(from, manifest, open), signal)
     } catch (error) {
       const known = asNetworkError(error)
       throw new NetworkError(known.code, `"${printable(name)}" did not arrive: ${known.message}`, {}, error)
@@ -88,25 +94,58 @@ export class Receiver {
       slot.release()
     }
   }
+
+  /** Shown among the transfers from here to its end. */
+  async #take(
+    { name, manifest, dummy }: { name: FileName; manifest: Manifest; dummy: boolean },
+    source: PushedSource,
+    signal: AbortSignal,
+  ): Promise<Received> {
+    const { id, size } = manifest
+    const shown = this.#deps.transfers?.receiving({
+      file: name,
+      id,
+      size,
+      from: source.peer,
+      mode: dummy ? 'dummy' : 'real',
+    })
+    const download = {
+      id,
+      names: () => [name],
+      sources: [source],
+      dummy,
+      patient: false,
+      ...(shown ? { observer: shown.observer } : {}),
+    }
+    const ended = shown ? AbortSignal.any([signal, shown.signal]) : signal
+    try {
+      const { outcome, bytes } = await this.#deps.downloader.run(download, ended)
+      shown?.end(outcome)
+      return { outcome, name, bytes }
+    } catch (error) {
+      shown?.end(
+        signal.aborted ? new NetworkError('unavailable', `${source.peer} is gone`, {}, error) : asNetworkError(error),
+      )
+      throw error
+    }
+  }
 }
 
 /** The one who pushes, as a source: its manifest is in the offer, its conversation is open. */
 class PushedSource implements PieceSource {
   readonly peer: PeerId
+  readonly address: string
+  readonly open: (sink: PieceSink) => PieceStream
   #manifest: Manifest
-  #stream: PieceStream
 
-  constructor(peer: PeerId, manifest: Manifest, stream: PieceStream) {
+  constructor(peer: PeerId, manifest: Manifest, open: (sink: PieceSink) => PieceStream) {
     this.peer = peer
+    this.address = `push from ${peer}`
     this.#manifest = manifest
-    this.#stream = stream
+    this.open = open
   }
 
   manifest(): Promise<ManifestClaim> {
     return Promise.resolve(this.#manifest)
-  }
-
-  open(): PieceStream {
-    return this.#stream
   }
 }

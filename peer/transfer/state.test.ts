@@ -1,66 +1,14 @@
 import { describe, expect, test } from 'vitest'
 import { ManualClock } from '../../common/clock.ts'
-import type { PeerId } from '../../common/ids.ts'
 import { MIN_PIECE_SIZE, manifestOf } from '../../common/merkle.ts'
 import { PieceAssembler } from './piece-assembler.ts'
 import { Slots } from './slots.ts'
-import { SwarmState } from './swarm-state.ts'
 import { patternOf } from './transfer.fixture.ts'
 import { Watchdog } from './watchdog.ts'
 
 const PIECE = MIN_PIECE_SIZE
-const [A, B] = ['A', 'B'] as PeerId[] as [PeerId, PeerId]
 const manifest = manifestOf(patternOf(3 * PIECE + 100))
 const never = new AbortController().signal
-
-describe('swarm state', () => {
-  test('gives each missing piece to one provider, lowest first', () => {
-    const state = new SwarmState(manifest, [3, 1, 2])
-    expect([state.reserve(A), state.reserve(B), state.reserve(A), state.reserve(B)]).toEqual([1, 2, 3, undefined])
-  })
-
-  test('is complete once every missing piece is verified, and not before', () => {
-    const state = new SwarmState(manifest, [0, 3])
-    state.reserve(A)
-    state.reserve(A)
-    state.verified(A, 3)
-    expect(state).toMatchObject({ complete: false, left: 1 })
-    state.verified(A, 0)
-    expect(state).toMatchObject({ complete: true, left: 0 })
-  })
-
-  test('counts a piece once, and only from whom it was asked', () => {
-    const state = new SwarmState(manifest, [0, 1])
-    state.reserve(A)
-    state.verified(B, 0)
-    expect(state.left).toBe(2)
-    state.verified(A, 0)
-    state.verified(A, 0)
-    expect(state.left).toBe(1)
-  })
-
-  test('offers a failed piece again', () => {
-    const state = new SwarmState(manifest, [0, 1])
-    state.reserve(A)
-    state.reserve(A)
-    state.failed(A, 0)
-    expect(state.reserve(B)).toBe(0)
-  })
-
-  test('offers again what a dropped provider owed, but not what it delivered', () => {
-    const state = new SwarmState(manifest, [0, 1, 2])
-    state.reserve(A)
-    state.reserve(A)
-    state.reserve(B)
-    state.verified(A, 0)
-    state.dropPeer(A)
-    expect([state.reserve(B), state.reserve(B)]).toEqual([1, undefined])
-  })
-
-  test('has nothing to do for an empty file', () => {
-    expect(new SwarmState(manifestOf(Buffer.alloc(0)), []).complete).toBe(true)
-  })
-})
 
 describe('the frames of a provider', () => {
   const frame = (piece: number, offset: number, length: number) => ({
@@ -71,22 +19,69 @@ describe('the frames of a provider', () => {
   })
   function expecting(...pieces: number[]) {
     const assembler = new PieceAssembler(manifest, false)
-    for (const piece of pieces) assembler.expect(piece)
+    for (const piece of pieces) assembler.want({ add: [piece, 1], credit: 1 })
     return assembler
   }
 
   test('make a piece when they are contiguous and whole', () => {
     const assembler = expecting(2, 3)
-    expect(assembler.add(frame(2, 0, PIECE / 2))).toBeUndefined()
-    expect(assembler.add(frame(2, PIECE / 2, PIECE / 2))).toMatchObject({ index: 2, length: PIECE })
-    expect(assembler.outstanding).toBe(100)
-    expect(assembler.add(frame(3, 0, 100))).toMatchObject({ index: 3, length: 100 })
-    expect(assembler.outstanding).toBe(0)
+    expect(assembler.add(frame(2, 0, PIECE / 2))).toEqual({ begun: true, whole: undefined })
+    expect(assembler.add(frame(2, PIECE / 2, PIECE / 2))).toMatchObject({
+      begun: false,
+      whole: { index: 2, length: PIECE },
+    })
+    expect(assembler.add(frame(3, 0, 100))).toMatchObject({ begun: true, whole: { index: 3, length: 100 } })
+  })
+
+  test('may come in the order that the provider chooses', () => {
+    const assembler = expecting(0, 1, 2)
+    for (const piece of [2, 0, 1]) expect(assembler.add(frame(piece, 0, PIECE)).whole?.index).toBe(piece)
+  })
+
+  test('of a piece that was taken back may still come, but once', () => {
+    const assembler = expecting(0, 1)
+    assembler.want({ remove: [0, 1] })
+    expect(assembler.add(frame(0, 0, PIECE)).whole?.index).toBe(0)
+    expect(() => assembler.add(frame(0, 0, PIECE))).toThrow(/nobody asked/)
+  })
+
+  test('of a piece that was wanted again while it was on its way may come as often as it was wanted', () => {
+    const assembler = expecting(0)
+    assembler.want({ remove: [0, 1] })
+    assembler.want({ add: [0, 1], credit: 1 })
+    for (let i = 0; i < 2; i++) expect(assembler.add(frame(0, 0, PIECE)).whole?.index).toBe(0)
+    expect(() => assembler.add(frame(0, 0, PIECE))).toThrow(/nobody asked/)
+  })
+
+  test('without credit are a fault', () => {
+    const assembler = new PieceAssembler(manifest, false)
+    assembler.want({ add: [0, 4], credit: 1 })
+    assembler.add(frame(3, 0, 100))
+    expect(() => assembler.add(frame(0, 0, PIECE))).toThrow(/before it was its turn/)
+  })
+
+  test('of a piece that is given up are followed by another piece', () => {
+    const assembler = expecting(0, 1)
+    assembler.add(frame(0, 0, LEAF(1)))
+    assembler.want({ remove: [0, 1] })
+    assembler.abandon(0)
+    expect(assembler.add(frame(1, 0, PIECE)).whole?.index).toBe(1)
+    expect(() => assembler.abandon(1)).toThrow(/had not begun/)
+  })
+
+  test('of a piece that is given up without having been taken back are a fault', () => {
+    const assembler = expecting(0, 1)
+    assembler.want({ remove: [0, 1] })
+    assembler.add(frame(0, 0, LEAF(1)))
+    assembler.abandon(0)
+    assembler.want({ add: [0, 1], credit: 1 })
+    assembler.add(frame(0, 0, LEAF(1)))
+    expect(() => assembler.abandon(0)).toThrow(/not taken back/)
   })
 
   test.each([
     ['a piece that nobody asked for', [], frame(0, 0, PIECE), /nobody asked/],
-    ['another piece than the next', [1, 0], frame(0, 0, PIECE), /piece 0 where 1 was next/],
+    ['a piece beyond the end', [0], frame(9, 0, 100), /nobody asked/],
     ['a hole', [0], frame(0, LEAF(1), LEAF(1)), /offset/],
     ['more than the piece holds', [3], frame(3, 0, 101), /more of piece 3/],
     ['no bytes', [0], frame(0, 0, 0), /empty frame/],
@@ -109,7 +104,7 @@ describe('the frames of a provider', () => {
 
   test('with bytes are a fault in a simulation', () => {
     const assembler = new PieceAssembler(manifest, true)
-    assembler.expect(0)
+    assembler.want({ add: [0, 1], credit: 1 })
     expect(() => assembler.add(frame(0, 0, 16))).toThrow(/simulated/)
   })
 })

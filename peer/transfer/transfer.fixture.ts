@@ -1,12 +1,26 @@
-import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+} from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { NetworkError } from '../../common/errors.ts'
 import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
-import { contentIdOf, type Manifest, manifestOf, pieceLength } from '../../common/merkle.ts'
+import { contentIdOf, type Manifest, manifestOf, pieceCount, pieceLength } from '../../common/merkle.ts'
 import type { ContentReader, Contents, Landing, PartialFile } from './contents.ts'
-import type { Frame, ManifestClaim, NamedSource, PieceStream } from './source.ts'
+import { Intake, type ProviderSays } from './intake.ts'
+import { journaledManifest } from './journal.ts'
+import { piecesOf, type Runs } from './runs.ts'
+import type { Frame, ManifestClaim, NamedSource, PieceSink, PieceStream } from './source.ts'
 
 /** Small stand-ins for the tests of this folder and of `rpc/`: contents in memory, a landing in a temporary folder. */
 
@@ -93,34 +107,79 @@ export class TemporaryLanding implements Landing {
     return this.path(`.${id}.part`)
   }
 
+  journalPath(id: ContentId): string {
+    return this.path(`.${id}.journal`)
+  }
+
   existing(name: FileName): ContentId | undefined {
     return existsSync(this.path(name)) ? contentIdOf(readFileSync(this.path(name))) : undefined
+  }
+
+  unfinished(): ContentId[] {
+    const ids = readdirSync(this.folder).flatMap((name) => /^\.([0-9a-f]{64})\.journal$/.exec(name)?.[1] ?? [])
+    return (ids as ContentId[]).filter((id) => existsSync(this.partialPath(id)))
+  }
+
+  unfinishedManifest(id: ContentId): Manifest | undefined {
+    if (!this.unfinished().includes(id)) return undefined
+    const fd = openSync(this.journalPath(id), 'r')
+    try {
+      return journaledManifest(fd, id)
+    } finally {
+      closeSync(fd)
+    }
   }
 
   async openPartial({ id, size }: Manifest): Promise<PartialFile> {
     if (this.open.has(id)) throw new NetworkError('conflict', 'another transfer has this content open')
     if (size > this.room) throw new NetworkError('unavailable', 'the disk has no room for this')
-    const path = this.partialPath(id)
+    const [path, journalPath] = [this.partialPath(id), this.journalPath(id)]
+    const openHidden = (hidden: string) => openSync(hidden, existsSync(hidden) ? 'r+' : 'w+')
     const resumed = existsSync(path)
-    const fd = openSync(path, resumed ? 'r+' : 'w+')
+    const fd = openHidden(path)
+    let journal: number | undefined
     ftruncateSync(fd, size)
     this.open.add(id)
     const close = () => {
-      if (this.open.delete(id)) closeSync(fd)
+      if (!this.open.delete(id)) return
+      closeSync(fd)
+      if (journal !== undefined) closeSync(journal)
+    }
+    const checkName = (name: FileName) => {
+      if (!existsSync(path))
+        throw new NetworkError('conflict', 'the partial file was removed: start the download again')
+      const existing = this.existing(name)
+      if (existing !== undefined && existing !== id) throw new NetworkError('conflict', `"${name}" has other content`)
     }
     return {
       fd,
       resumed,
+      openJournal: () => {
+        journal ??= openHidden(journalPath)
+        return journal
+      },
+      look: () => {
+        if (!existsSync(path))
+          throw new NetworkError('conflict', 'the partial file was removed: start the download again')
+        const stats = fstatSync(fd)
+        return { size: stats.size, held: stats.blocks * 512 }
+      },
+      openForReading: () => openSync(path, 'r'),
       publish: async (name) => {
-        const existing = this.existing(name)
-        if (existing !== undefined && existing !== id) throw new NetworkError('conflict', `"${name}" has other content`)
+        checkName(name)
         renameSync(path, this.path(name))
+        rmSync(journalPath, { force: true })
         close()
+      },
+      copyTo: async (name) => {
+        checkName(name)
+        copyFileSync(path, this.path(name))
       },
       close: async () => close(),
       discard: async () => {
         close()
         rmSync(path, { force: true })
+        rmSync(journalPath, { force: true })
       },
     }
   }
@@ -147,7 +206,13 @@ export function* framesOfPiece(manifest: Manifest, bytes: Buffer, index: number)
 export class MemorySource implements NamedSource {
   readonly peer: PeerId
   readonly bytes: Buffer
+  readonly address: string
+  /** the pieces that were begun, in order */
   readonly requested: number[] = []
+  /** what it says it has (default: everything) */
+  tells: Runs | undefined
+  /** whether a simulation is what it does when asked for one */
+  simulates = true
   claim: ManifestClaim
   #id: ContentId
   #behaviour: Behaviour
@@ -155,6 +220,7 @@ export class MemorySource implements NamedSource {
   constructor(peer: string, bytes: Buffer, behaviour: Behaviour = honest) {
     const manifest = manifestOf(bytes)
     this.peer = peer as PeerId
+    this.address = `${peer}:50051`
     this.bytes = bytes
     this.claim = manifest
     this.#id = manifest.id
@@ -170,16 +236,21 @@ export class MemorySource implements NamedSource {
     return { id: this.#id, size: this.bytes.length }
   }
 
-  open(manifest: Manifest, dummy: boolean, signal: AbortSignal): PieceStream {
-    const queue: number[] = []
+  open(sink: PieceSink, signal: AbortSignal): PieceStream {
+    const wanted = new Set<number>()
+    let credit = 0
     let closed = false
     let wake = () => {}
-    const requested = this.requested
+    const { requested, tells } = this
     async function* requests(): AsyncGenerator<number> {
       while (!closed) {
-        const next = queue.shift()
-        if (next !== undefined) yield next
-        else
+        const [next] = wanted
+        if (next !== undefined && credit > 0) {
+          wanted.delete(next)
+          credit--
+          requested.push(next)
+          yield next
+        } else
           await new Promise<void>((resolve) => {
             wake = resolve
           })
@@ -190,19 +261,24 @@ export class MemorySource implements NamedSource {
       wake()
     }
     signal.addEventListener('abort', close, { once: true })
-    const behaviour = dummy ? simulating : this.#behaviour
-    const frames = behaviour(requests(), manifest, this.bytes)
-    return {
-      request: (first, count) => {
-        for (let index = first; index < first + count; index++) {
-          queue.push(index)
-          requested.push(index)
-        }
+    const behaviour = sink.dummy && this.simulates ? simulating : this.#behaviour
+    const frames = behaviour(requests(), sink.manifest, this.bytes)
+    const count = pieceCount(sink.manifest.size, sink.manifest.pieceSize)
+    async function* messages(): AsyncGenerator<ProviderSays> {
+      const pieces = tells ?? (count > 0 ? [0, count] : [])
+      if (pieces.length > 0) yield { kind: 'have', pieces }
+      for await (const frame of frames) yield { kind: 'frame', frame }
+    }
+    return new Intake(sink, {
+      send: ({ add = [], remove = [], credit: more = 0 }) => {
+        for (const piece of piecesOf(remove)) wanted.delete(piece)
+        for (const piece of piecesOf(add)) wanted.add(piece)
+        credit += more
         wake()
       },
-      frames: () => frames,
+      messages: messages(),
       close,
-    }
+    })
   }
 }
 

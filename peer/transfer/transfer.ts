@@ -1,8 +1,9 @@
 import type { Clock } from '../../common/clock.ts'
 import type { NetworkError } from '../../common/errors.ts'
-import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
+import type { ContentId, FileName } from '../../common/ids.ts'
 import {
   type EndState,
+  type FetchProgressBody,
   isEndState,
   type LookupStep,
   type StrategyName,
@@ -10,72 +11,128 @@ import {
   type TransferMode,
   type TransferState,
 } from '../../common/schemas.ts'
+import { type Before, type FetchProgress, NO_PROGRESS } from './progress.ts'
 
-const RATE_WINDOW_MS = 3000
-const RATE_SAMPLE_MS = 100
 const MAX_NOTES = 50
+/** While bytes should come, watchers see the rate this often, also where nothing changes but time. */
+const RATE_SEEN_MS = 1000
+
+export interface TransferIdentity {
+  readonly number: string
+  readonly mode: TransferMode
+  /** default `download` */
+  readonly direction?: TransferBody['direction']
+  /** ms since the epoch (default: now) */
+  readonly started?: number
+}
 
 /** One transfer as people see it: how it stands, and who watches. Once ended it never changes. */
 export class Transfer {
   readonly number: string
   readonly mode: TransferMode
-  file: FileName | null
-  id: ContentId | null
+  readonly direction: TransferBody['direction']
+  /** ms since the epoch */
+  readonly started: number
+  /** as people read it: a folder ends with `/` */
+  file: FileName | `${FileName}/` | null = null
+  id: ContentId | null = null
   size: number | null = null
   via: StrategyName | null = null
   steps: readonly LookupStep[] = []
-  #clock: Clock
-  #started: number
-  #endedAt: number | undefined
-  #state: TransferState = 'locating'
-  #bytes = 0
-  #resumedBytes = 0
-  #providers = new Map<PeerId, number>()
+  readonly #clock: Clock
+  /** undefined: as the fetch stands */
+  #state: TransferState | undefined = 'locating'
+  #fetch: { progress: FetchProgress; unlisten: () => void } | undefined
+  /** the fetch before, which may still have been bringing something when it was left */
+  #former: FetchProgress | undefined
+  /** as it was left */
+  #last: FetchProgressBody = NO_PROGRESS
+  #joined: string | null = null
+  #limit: number | null = null
+  #retryMs = 0
+  #activeMs = 0
+  #activeSince: number | undefined
   #notes: string[] = []
   #error: NetworkError | undefined
-  #samples: { at: number; bytes: number }[] = []
   #version = 0
   #waiting = new Set<() => void>()
-  #end = new AbortController()
+  readonly #end = new AbortController()
 
-  constructor(
-    deps: { clock: Clock },
-    { number, mode, file, id }: { number: string; mode: TransferMode; file: FileName | null; id: ContentId | null },
-  ) {
+  constructor(deps: { clock: Clock }, { number, mode, direction, started }: TransferIdentity) {
     this.#clock = deps.clock
-    this.#started = deps.clock.now()
     this.number = number
     this.mode = mode
-    this.file = file
-    this.id = id
+    this.direction = direction ?? 'download'
+    this.started = started ?? deps.clock.now()
+    this.#activeSince = deps.clock.now()
+  }
+
+  get state(): TransferState {
+    return this.#state ?? this.#fetch?.progress.phase ?? 'locating'
   }
 
   get ended(): boolean {
-    return isEndState(this.#state)
+    return isEndState(this.state)
   }
 
-  /** It has begun to fetch, with so many bytes here already. */
-  running(size: number, resumedBytes: number): void {
-    this.size = size
-    this.#bytes = resumedBytes
-    this.#resumedBytes = resumedBytes
-    this.#samples = [{ at: this.#clock.now(), bytes: resumedBytes }]
-    this.#enter('running')
+  /** Grows with every change. */
+  get version(): number {
+    return this.#version
   }
 
-  received(peer: PeerId, bytes: number): void {
-    this.#bytes += bytes
-    this.#providers.set(peer, (this.#providers.get(peer) ?? 0) + bytes)
-    const now = this.#clock.now()
-    if (now - (this.#samples.at(-1)?.at ?? 0) >= RATE_SAMPLE_MS) {
-      this.#samples.push({ at: now, bytes: this.#bytes })
-      while (this.#samples.length > 2 && now - this.#samples[1]!.at >= RATE_WINDOW_MS) this.#samples.shift()
-    }
+  get limit(): number | null {
+    return this.#limit
+  }
+
+  set limit(bytesPerSecond: number | null) {
+    this.#limit = bytesPerSecond
     this.changed()
   }
 
-  verifying(): void {
-    this.#enter('verifying')
+  /** What it has brought so far, for an attempt to count on from; also what came while it was being stopped. */
+  get before(): Before {
+    return this.#former?.snapshot() ?? this.#last
+  }
+
+  /** Whether it had got as far as bytes that are proven to be of its content. */
+  get begun(): boolean {
+    return (this.#fetch?.progress.snapshot() ?? this.#last).size !== null
+  }
+
+  /** From now on it stands as this fetch does; `joined`: the other transfer that it was begun for. */
+  attach(progress: FetchProgress, joined: string | null = null): void {
+    if (this.ended) return
+    this.#detach()
+    this.#fetch = { progress, unlisten: progress.listen(() => this.changed()) }
+    this.#joined = joined
+    this.#enter(undefined)
+  }
+
+  queued(): void {
+    this.#enter('queued')
+  }
+
+  locating(): void {
+    this.#enter('locating')
+  }
+
+  /** Nobody is there to fetch it from, and it asks again after so many ms. */
+  waits(retryMs: number): void {
+    this.#detach()
+    this.#retryMs = retryMs
+    this.#enter('waiting')
+  }
+
+  pause(): void {
+    if (this.ended) return
+    this.#stopTime()
+    this.#detach()
+    this.#enter('paused')
+  }
+
+  resume(): void {
+    this.#activeSince = this.#clock.now()
+    this.#enter('queued')
   }
 
   note(text: string): void {
@@ -84,18 +141,18 @@ export class Transfer {
     this.changed()
   }
 
-  /** The content was here in full before anything was fetched. */
-  alreadyHere(size: number): void {
-    this.size = size
-    this.#bytes = size
-    this.#resumedBytes = size
+  /** As `note`, but says nothing twice in a row. */
+  noteOnce(text: string): void {
+    if (this.#notes.at(-1) !== text) this.note(text)
   }
 
   end(state: EndState, error?: NetworkError): void {
     if (this.ended) return
     this.#error = error
-    this.#endedAt = this.#clock.now()
+    this.#stopTime()
+    this.#detach()
     this.#enter(state)
+    this.#former = undefined
     this.#end.abort()
   }
 
@@ -107,24 +164,32 @@ export class Transfer {
   }
 
   snapshot(): TransferBody {
-    const now = this.#endedAt ?? this.#clock.now()
+    const progress = this.#fetch?.progress.snapshot() ?? this.#last
+    const { state } = this
+    const size = progress.size ?? this.size
+    const seconds = this.#seconds()
+    const fetched = Math.max(0, progress.bytes - progress.resumed_bytes)
+    const rate = this.ended && seconds > 0 ? Math.round(fetched / seconds) : state === 'running' ? progress.rate : 0
     return {
+      ...progress,
       transfer: this.number,
-      state: this.#state,
+      state,
       mode: this.mode,
+      direction: this.direction,
       file: this.file,
       id: this.id,
-      size: this.size,
-      bytes: this.#bytes,
-      resumed_bytes: this.#resumedBytes,
-      rate: this.#rate(now),
+      size,
+      rate,
+      waiting: state === 'waiting' ? (progress.waiting ?? { retry_ms: this.#retryMs }) : null,
+      joined: this.#joined,
+      limit: this.#limit,
+      eta_s: state === 'running' && rate > 0 && size !== null ? (size - progress.bytes) / rate : null,
       via: this.via,
-      providers: [...this.#providers].map(([peer, bytes]) => ({ peer, bytes })),
       steps: [...this.steps],
-      notes: [...this.#notes],
+      notes: [...this.#notes, ...(this.#fetch?.progress.notes ?? [])].slice(-MAX_NOTES),
       error: this.#error ? this.#error.toBody().error : null,
-      started: new Date(this.#started).toISOString(),
-      seconds: (now - this.#started) / 1000,
+      started: new Date(this.started).toISOString(),
+      seconds,
     }
   }
 
@@ -133,44 +198,60 @@ export class Transfer {
    * reader misses what is between, never the end.
    */
   async *watch(intervalMs: number, signal: AbortSignal): AsyncGenerator<TransferBody, undefined> {
-    for (let seen = -1; !signal.aborted; ) {
-      if (seen === this.#version) await this.#change(signal)
-      else {
-        seen = this.#version
-        const { ended } = this
-        yield this.snapshot()
-        if (ended) return
-        await this.#clock.sleep(intervalMs, this.#end.signal)
-      }
+    const over = AbortSignal.any([signal, this.#end.signal])
+    while (!signal.aborted) {
+      const { version, ended } = this
+      yield this.snapshot()
+      if (ended) return
+      await this.#clock.sleep(intervalMs, over)
+      if (this.#version === version) await this.#change(signal)
     }
   }
 
-  #enter(state: TransferState): void {
+  #enter(state: TransferState | undefined): void {
     if (this.ended) return
     this.#state = state
     this.changed()
   }
 
-  /** Bytes a second over the last few seconds; after the end, over all of it. */
-  #rate(now: number): number {
-    if (this.#endedAt !== undefined) {
-      const seconds = (this.#endedAt - this.#started) / 1000
-      return seconds > 0 ? Math.round((this.#bytes - this.#resumedBytes) / seconds) : 0
-    }
-    const first = this.#samples[0]
-    if (!first || now <= first.at) return 0
-    return Math.round(((this.#bytes - first.bytes) * 1000) / (now - first.at))
+  #detach(): void {
+    if (!this.#fetch) return
+    const { progress, unlisten } = this.#fetch
+    unlisten()
+    this.#last = progress.snapshot()
+    this.#former = progress
+    for (const note of progress.notes) this.note(note)
+    this.#fetch = undefined
   }
 
-  #change(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const wake = () => {
-        signal.removeEventListener('abort', wake)
-        this.#waiting.delete(wake)
-        resolve()
-      }
-      this.#waiting.add(wake)
-      signal.addEventListener('abort', wake, { once: true })
-    })
+  #stopTime(): void {
+    this.#activeMs += this.#clock.now() - (this.#activeSince ?? this.#clock.now())
+    this.#activeSince = undefined
   }
+
+  #seconds(): number {
+    const running = this.#activeSince === undefined ? 0 : this.#clock.now() - this.#activeSince
+    return (this.#activeMs + running) / 1000
+  }
+
+  /** Returns at the next change; where bytes should come, after a while at the latest. */
+  async #change(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return
+    const changed = new AbortController()
+    const wake = () => changed.abort()
+    this.#waiting.add(wake)
+    signal.addEventListener('abort', wake, { once: true })
+    const patience = this.state === 'running' ? RATE_SEEN_MS : Number.POSITIVE_INFINITY
+    await untilAborted(changed.signal, patience, this.#clock)
+    this.#waiting.delete(wake)
+    signal.removeEventListener('abort', wake)
+  }
+}
+
+function untilAborted(signal: AbortSignal, ms: number, clock: Clock): Promise<void> {
+  if (Number.isFinite(ms)) return clock.sleep(ms, signal)
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
 }

@@ -1,0 +1,105 @@
+import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
+import type { Manifest } from '../../common/merkle.ts'
+import type { PieceSource } from './source.ts'
+
+/** One content to be fetched, from whoever has it. */
+export interface Download {
+  readonly id: ContentId
+  /** Under which names it is published; asked when it is whole. The first is the one that people see. */
+  names(): readonly FileName[]
+  /** the whole conversation with no bytes; nothing is opened or written here */
+  readonly dummy: boolean
+  /** known at the start, in the order in which they are tried */
+  readonly sources: readonly PieceSource[]
+  /**
+   * Who has it besides: asked soon after the start, then now and then, and more often where no provider is left.
+   * A failure to find out is not a failure of the download.
+   */
+  discover?(signal: AbortSignal): Promise<readonly PieceSource[]>
+  /** where all providers are gone: wait until one is back, rather than fail */
+  readonly patient: boolean
+  /** bytes a second that it may fetch; asked again and again; undefined: no limit */
+  rate?(): number | undefined
+  readonly observer?: DownloadObserver
+}
+
+/** How it stands with one provider. */
+export interface ProviderReport {
+  readonly peer: PeerId
+  readonly address: string
+  /** `dropped`: not asked any more, or not before some time has passed; `reason` tells people why */
+  readonly state: 'connected' | 'dropped' | 'banned'
+  readonly reason: string | undefined
+  /** pieces that it has, as far as it told */
+  readonly pieces: number
+  /** payload bytes that came from it, also those that were of no use */
+  readonly received: number
+  /** of these, verified and kept */
+  readonly verified: number
+  /** bytes a second of late */
+  readonly rate: number
+}
+
+/** What happens on the way. Called synchronously, often: to be quick, and not to throw. */
+export interface DownloadObserver {
+  /** The manifest is proven, and so many bytes are there already, verified. */
+  onManifest?(manifest: Manifest, resumedBytes: number): void
+  /** A piece from this peer is verified and on disk; in a dummy conversation, would be. */
+  onVerified?(peer: PeerId, bytes: number, piece: number): void
+  /** Providers came, went, or told what they have. */
+  onProviders?(providers: readonly ProviderReport[]): void
+  /** No provider is there: it waits for one, and asks again after so many ms. `onResumed` when one is back. */
+  onWaiting?(retryMs: number): void
+  onResumed?(): void
+  /** All pieces are there; the file is being made durable. */
+  onWhole?(): void
+  /** What went wrong without ending the download, in words for people. */
+  onNote?(note: string): void
+}
+
+export interface DownloadResult {
+  /** `simulated`: asked for by `dummy`, or all that the providers offered; nothing was published */
+  readonly outcome: 'done' | 'simulated'
+  readonly manifest: Manifest
+  /** that came in this attempt and were kept; simulated: that would have */
+  readonly bytes: number
+  /** payload bytes that came over the network, also those that were of no use */
+  readonly received: number
+}
+
+/** A whole shared folder to be fetched: every file whose name begins with its name and `/`. */
+export interface FolderDownload {
+  /** without a slash at its end */
+  readonly folder: FileName
+  /** under which folder it lands (default: the same name) */
+  readonly as?: FileName | undefined
+  readonly dummy: boolean
+  rate?(): number | undefined
+  readonly observer?: FolderObserver
+}
+
+export interface FolderObserver {
+  /** What there is to fetch, once it is known: files, bytes; of these, here already. */
+  onListed?(total: { files: number; bytes: number }, here: { files: number; bytes: number }): void
+  /** Files that are verified and under their names now. */
+  onFiles?(files: number, bytes: number): void
+  onVerified?(peer: PeerId, bytes: number): void
+  onNote?(note: string): void
+}
+
+export interface FolderResult {
+  readonly outcome: 'done' | 'simulated'
+  readonly files: number
+  /** that came in this attempt and were kept */
+  readonly bytes: number
+  readonly received: number
+  /** files that could not be had, and why, in words for people; at most 50, `failed` counts all */
+  readonly faults: readonly string[]
+  readonly failed: number
+}
+
+/** Fetches folders: the manager starts it as it starts downloads. */
+export interface FolderDownloader {
+  /** @throws NetworkError `not_found` where nobody offers such a folder; `unavailable`; `cancelled`; `conflict` */
+  run(download: FolderDownload, signal: AbortSignal): Promise<FolderResult>
+}

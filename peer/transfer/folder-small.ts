@@ -1,0 +1,178 @@
+import type { Clock } from '../../common/clock.ts'
+import { asNetworkError, NetworkError } from '../../common/errors.ts'
+import type { PeerId } from '../../common/ids.ts'
+import { EMPTY_ID, manifestOf } from '../../common/merkle.ts'
+import { Simulating, SmallConversation, type SmallConversationOptions } from './folder-conversation.ts'
+import type { Landings } from './folder-landings.ts'
+import type { FolderProvider } from './folder-listing.ts'
+import type { Wanted } from './folder-plan.ts'
+import { Shares } from './folder-shares.ts'
+import type { SmallSource } from './folder-source.ts'
+
+export interface SmallFetchDeps {
+  clock: Clock
+  source: (provider: FolderProvider) => SmallSource
+  landings: Pick<Landings, 'put'>
+  paced: () => boolean
+  pace: (bytes: number, signal: AbortSignal) => Promise<void> | undefined
+  onVerified: (peer: PeerId, bytes: number) => void
+  onReceived: (bytes: number) => void
+  onNote: (note: string) => void
+  /** Nobody can give it. */
+  onFailed: (content: Wanted, fault: NetworkError) => void
+}
+
+export interface SmallFetchOptions extends SmallConversationOptions {
+  /** providers asked at the same time (default 8) */
+  maxProviders?: number
+  /** a provider that has too many takers is asked again after this long, ms (default 1,000) … */
+  restMs?: number
+  /** … and so many times in a row (default 60) */
+  maxRests?: number
+}
+
+/** A disk that takes no more is no provider's fault. */
+class DiskFailure extends Error {}
+
+/** Fetches small contents from all who have them; what one provider does not give, another is asked for. */
+export class SmallFetch {
+  readonly #deps: SmallFetchDeps
+  readonly #options: Required<Omit<SmallFetchOptions, 'stallMs'>> & SmallConversationOptions
+  readonly #shares: Shares
+  readonly #empty: readonly Wanted[]
+  /** why providers were dropped */
+  readonly #faults = new Map<FolderProvider, NetworkError>()
+  readonly #simulating = new Set<FolderProvider>()
+
+  constructor(deps: SmallFetchDeps, contents: readonly Wanted[], options: SmallFetchOptions) {
+    this.#deps = deps
+    this.#options = { maxProviders: 8, restMs: 1000, maxRests: 60, ...options }
+    this.#shares = new Shares(contents.filter(({ id }) => id !== EMPTY_ID))
+    this.#empty = contents.filter(({ id }) => id === EMPTY_ID)
+  }
+
+  /**
+   * @returns contents that only providers have which simulate
+   * @throws NetworkError `cancelled`; where the disk takes no more
+   */
+  async run(signal: AbortSignal): Promise<readonly Wanted[]> {
+    try {
+      // Empty contents need no provider.
+      for (const content of this.#empty) await this.#land(content, manifestOf(NOTHING), NOTHING)
+      for (let pending = this.#pending(); pending.length > 0; pending = this.#pending())
+        await this.#round(pending, signal)
+    } catch (error) {
+      if (signal.aborted) throw new NetworkError('cancelled', 'cancelled', {}, error)
+      throw error instanceof DiskFailure ? error.cause : error
+    }
+    const simulated: Wanted[] = []
+    for (const content of this.#shares.left()) {
+      if (content.providers.some((provider) => this.#simulating.has(provider))) simulated.push(content)
+      else {
+        const fault = content.providers
+          .map((provider) => this.#faults.get(provider))
+          .find((known) => known !== undefined)
+        this.#deps.onFailed(content, fault ?? new NetworkError('unavailable', 'no provider is left'))
+      }
+    }
+    return simulated
+  }
+
+  /** Providers that have something which nobody was asked for, in random order: takers of one folder spread. */
+  #pending(): FolderProvider[] {
+    const pending = this.#shares.providers.filter((provider) => this.#shares.has(provider))
+    for (let i = pending.length - 1; i > 0; i--) {
+      const j = Math.floor(Math.random() * (i + 1))
+      ;[pending[i], pending[j]] = [pending[j]!, pending[i]!]
+    }
+    return pending
+  }
+
+  /** Every provider is asked until it has nothing more, or is dropped. */
+  async #round(providers: readonly FolderProvider[], outer: AbortSignal): Promise<void> {
+    const over = new AbortController()
+    const abort = () => over.abort()
+    outer.addEventListener('abort', abort, { once: true })
+    if (outer.aborted) abort()
+    const queue = providers.values()
+    let failure: { error: unknown } | undefined
+    const worker = async () => {
+      for (const provider of queue) {
+        if (over.signal.aborted) return
+        try {
+          await this.#ask(provider, over.signal)
+        } catch (error) {
+          failure ??= { error }
+          abort()
+        }
+      }
+    }
+    try {
+      await Promise.all(Array.from({ length: this.#options.maxProviders }, worker))
+    } finally {
+      outer.removeEventListener('abort', abort)
+    }
+    if (failure) throw failure.error
+    if (outer.aborted) throw new NetworkError('cancelled', 'cancelled')
+  }
+
+  async #ask(provider: FolderProvider, signal: AbortSignal): Promise<void> {
+    const { clock, source, onReceived, onNote } = this.#deps
+    for (let rests = 0; this.#shares.has(provider); rests++) {
+      try {
+        const conversation = new SmallConversation(
+          {
+            clock,
+            shares: this.#shares,
+            paced: this.#deps.paced,
+            pace: this.#deps.pace,
+            onReceived,
+            onVerified: (content, manifest, data) => {
+              rests = 0
+              this.#deps.onVerified(provider.peer, data.length)
+              return this.#land(content, manifest, data)
+            },
+            onRefused: (content, fault) => {
+              if (!this.#shares.refused(content, provider)) this.#deps.onFailed(content, fault)
+            },
+          },
+          { provider, source: source(provider) },
+          this.#options,
+          signal,
+        )
+        await conversation.run()
+      } catch (error) {
+        if (signal.aborted || error instanceof DiskFailure) throw error
+        if (error instanceof Simulating) {
+          this.#simulating.add(provider)
+          this.#shares.drop(provider)
+          return onNote(`${provider.peer} is in dummy mode and only simulates`)
+        }
+        const fault = asNetworkError(error)
+        if (fault.code === 'limited' && rests < this.#options.maxRests) {
+          await clock.sleep(this.#options.restMs * (0.5 + Math.random()), signal)
+          continue
+        }
+        this.#faults.set(provider, fault)
+        this.#shares.drop(provider)
+        return onNote(`dropped ${fault.message.includes(provider.peer) ? '' : `${provider.peer}: `}${fault.message}`)
+      }
+    }
+  }
+
+  #land(content: Wanted, manifest: ReturnType<typeof manifestOf>, data: Buffer): Promise<void> | undefined {
+    try {
+      let waits: Promise<void> | undefined
+      for (const name of content.names) waits = this.#deps.landings.put({ name, manifest, data }) ?? waits
+      return waits?.catch(diskFailed)
+    } catch (error) {
+      diskFailed(error)
+    }
+  }
+}
+
+const NOTHING = Buffer.alloc(0)
+
+function diskFailed(cause: unknown): never {
+  throw new DiskFailure('the disk takes no more', { cause })
+}

@@ -1,0 +1,282 @@
+import type { Clock } from '../../common/clock.ts'
+import { asNetworkError, NetworkError } from '../../common/errors.ts'
+import type { PeerId } from '../../common/ids.ts'
+import { printable } from '../../common/ids.ts'
+import type { FolderDownload, FolderDownloader, FolderResult } from './download.ts'
+import { Landings } from './folder-landings.ts'
+import { type FolderLister, type FolderProvider, listFolder } from './folder-listing.ts'
+import { type FolderPlan, planFolder, type Wanted } from './folder-plan.ts'
+import type { Shelf } from './folder-shelf.ts'
+import { SmallFetch, type SmallFetchOptions } from './folder-small.ts'
+import type { SmallSource } from './folder-source.ts'
+import { Pacer } from './pacer.ts'
+
+/** How a large file of a folder is fetched: as any other download. */
+export interface LargeFileObserver {
+  onVerified(peer: PeerId, bytes: number): void
+  onReceived(bytes: number): void
+  onNote(note: string): void
+}
+
+export interface FolderDownloadsDeps {
+  clock: Clock
+  /** this peer: what it offers itself is no source */
+  self: PeerId
+  /** whom to ask what a folder has: asked at each download, since the friend list changes */
+  listers: () => { maestro: FolderLister | undefined; friends: readonly FolderLister[] }
+  source: (provider: FolderProvider) => SmallSource
+  shelf: Shelf
+  /**
+   * Fetches one large file from these providers, and publishes it under its names.
+   * @param rate bytes a second that it may fetch; undefined: no limit
+   */
+  file: (
+    file: Wanted,
+    context: { rate: () => number | undefined; observer: LargeFileObserver },
+    signal: AbortSignal,
+  ) => Promise<void>
+}
+
+export interface FolderDownloadsOptions extends SmallFetchOptions {
+  /** files of one folder; more are refused (default 1,000,000) */
+  maxFiles?: number
+  /** large files that are fetched at the same time (default 3) */
+  maxLarge?: number
+}
+
+const MAX_FAULTS = 50
+/** A file takes whole blocks of the disk. */
+const BLOCK = 4096
+
+/**
+ * Fetches whole folders: lists what is in one, leaves out what is here already, fetches small files by the hundred and
+ * large ones as any other download. What can't be had is told, and the rest goes on.
+ */
+export class FolderDownloads implements FolderDownloader {
+  readonly #deps: FolderDownloadsDeps
+  readonly #options: FolderDownloadsOptions
+
+  constructor(deps: FolderDownloadsDeps, options: FolderDownloadsOptions = {}) {
+    this.#deps = deps
+    this.#options = options
+  }
+
+  async run(download: FolderDownload, signal: AbortSignal): Promise<FolderResult> {
+    const { folder, observer } = download
+    const as = download.as ?? folder
+    const { self, shelf, listers } = this.#deps
+    if (shelf.get(as)) throw new NetworkError('conflict', `"${as}" is a file here: choose another folder with "as"`)
+    const onNote = (note: string) => observer?.onNote?.(note)
+    const bounds = { self, maxFiles: this.#options.maxFiles ?? 1_000_000 }
+    const listing = await listFolder(folder, listers(), bounds, onNote, signal)
+    if (listing.bare > 0) onNote(`${files(listing.bare)} left out: announced without a content id`)
+    if (listing.unfit > 0) onNote(`${files(listing.unfit)} left out: no names of files in "${printable(folder)}"`)
+    const plan = await planFolder(listing, { folder, as }, shelf)
+    if (signal.aborted) throw new NetworkError('cancelled', 'cancelled')
+    observer?.onListed?.({ ...plan.total }, { ...plan.here })
+    const run = new Run(this.#deps, this.#options, download, plan, signal)
+    return download.dummy ? run.simulate() : run.fetch()
+  }
+}
+
+class Run {
+  readonly #deps: FolderDownloadsDeps
+  readonly #options: FolderDownloadsOptions
+  readonly #download: FolderDownload
+  readonly #plan: FolderPlan
+  readonly #signal: AbortSignal
+  readonly #faults: string[] = []
+  #failed = 0
+  #worst: NetworkError | undefined
+  #files = 0
+  #bytes = 0
+  #received = 0
+  /** parts of the download that share its rate */
+  #fetching = 0
+
+  constructor(
+    deps: FolderDownloadsDeps,
+    options: FolderDownloadsOptions,
+    download: FolderDownload,
+    plan: FolderPlan,
+    signal: AbortSignal,
+  ) {
+    this.#deps = deps
+    this.#options = options
+    this.#download = download
+    this.#plan = plan
+    this.#signal = signal
+    for (const fault of plan.faults) this.#fault(fault)
+  }
+
+  /** Nothing is opened, neither here nor at a provider: what would come is in the listing. */
+  simulate(): FolderResult {
+    const { onVerified, onFiles } = this.#download.observer ?? {}
+    for (const { providers, size, names } of [...this.#plan.small, ...this.#plan.large]) {
+      onVerified?.call(this.#download.observer, providers[0]!.peer, size * names.length)
+      onFiles?.call(this.#download.observer, names.length, size * names.length)
+      this.#count(names.length, size * names.length)
+    }
+    return this.#result('simulated')
+  }
+
+  async fetch(): Promise<FolderResult> {
+    const { small, large, here } = this.#plan
+    this.#deps.shelf.reserve(small.reduce((sum, { size, names }) => sum + names.length * wholeBlocks(size), 0))
+    const over = new AbortController()
+    const abort = () => over.abort()
+    this.#signal.addEventListener('abort', abort, { once: true })
+    try {
+      // The first failure that ends one ends the other, and both are over before anyone is told.
+      const parts = [this.#fetchSmall(small, over.signal), this.#fetchLarge(large, over.signal)] as const
+      for (const part of parts) part.catch(abort)
+      const ended = await Promise.allSettled(parts)
+      if (this.#signal.aborted) throw new NetworkError('cancelled', 'cancelled: the files that came are kept')
+      for (const part of ended) if (part.status === 'rejected' && !isCancelled(part.reason)) throw part.reason
+      for (const part of ended) if (part.status === 'rejected') throw part.reason
+      const [simulated] = ended.map((part) => (part as PromiseFulfilledResult<readonly Wanted[]>).value)
+      return this.#settle(simulated!, here.files)
+    } finally {
+      this.#signal.removeEventListener('abort', abort)
+    }
+  }
+
+  #settle(simulated: readonly Wanted[], here: number): FolderResult {
+    if (simulated.length > 0 && this.#files === 0 && this.#failed === 0) {
+      for (const { names, size } of simulated) this.#count(names.length, names.length * size)
+      return this.#result('simulated')
+    }
+    for (const content of simulated)
+      this.#fail(content, new NetworkError('unavailable', 'all that have it are in dummy mode and only simulate'))
+    // Nothing of it could be had: one failure, told as such.
+    if (this.#worst && this.#files === 0 && here === 0)
+      throw new NetworkError(
+        this.#worst.code,
+        `nothing of "${printable(this.#download.folder)}" could be had: ${this.#faults[0]}`,
+        { ...this.#worst.details, faults: this.#faults },
+        this.#worst,
+      )
+    return this.#result('done')
+  }
+
+  async #fetchSmall(contents: readonly Wanted[], signal: AbortSignal): Promise<readonly Wanted[]> {
+    if (contents.length === 0) return []
+    const { observer } = this.#download
+    const landings = new Landings({
+      shelf: this.#deps.shelf,
+      onLanded: (files, bytes, landed) => {
+        this.#count(landed.files, landed.bytes)
+        observer?.onFiles?.(files, bytes)
+      },
+      onRefused: (name, fault) => this.#refuse(name, fault),
+    })
+    const pacer = new Pacer(this.#deps.clock)
+    const fetch = new SmallFetch(
+      {
+        clock: this.#deps.clock,
+        source: this.#deps.source,
+        landings,
+        paced: () => this.#share() !== undefined,
+        pace: (bytes, until) => {
+          pacer.rate = this.#share() ?? 0
+          return pacer.take(bytes, until)
+        },
+        onVerified: (peer, bytes) => observer?.onVerified?.(peer, bytes),
+        onReceived: (bytes) => {
+          this.#received += bytes
+        },
+        onNote: (note) => observer?.onNote?.(note),
+        onFailed: (content, fault) => this.#fail(content, fault),
+      },
+      contents,
+      this.#options,
+    )
+    this.#fetching++
+    try {
+      return await fetch.run(signal)
+    } finally {
+      this.#fetching--
+      // What was verified lands, whatever ended the rest.
+      await landings.flush()
+    }
+  }
+
+  async #fetchLarge(contents: readonly Wanted[], signal: AbortSignal): Promise<readonly Wanted[]> {
+    const { observer } = this.#download
+    const queue = contents.values()
+    const worker = async () => {
+      for (const file of queue) {
+        if (signal.aborted) throw new NetworkError('cancelled', 'cancelled')
+        this.#fetching++
+        try {
+          const progress: LargeFileObserver = {
+            onVerified: (peer, bytes) => observer?.onVerified?.(peer, bytes),
+            onReceived: (bytes) => {
+              this.#received += bytes
+            },
+            onNote: (note) => observer?.onNote?.(`${printable(file.names[0]!)}: ${note}`),
+          }
+          await this.#deps.file(file, { rate: () => this.#share(), observer: progress }, signal)
+          this.#count(file.names.length, file.names.length * file.size)
+          observer?.onFiles?.(file.names.length, file.names.length * file.size)
+        } catch (error) {
+          const fault = asNetworkError(error)
+          if (signal.aborted || fault.details.reason === 'disk_full') throw fault
+          this.#fail(file, fault)
+        } finally {
+          this.#fetching--
+        }
+      }
+    }
+    await Promise.all(Array.from({ length: this.#options.maxLarge ?? 3 }, worker))
+    return []
+  }
+
+  /** Bytes a second for one of the parts under way. */
+  #share(): number | undefined {
+    const rate = this.#download.rate?.()
+    return rate === undefined ? undefined : rate / Math.max(1, this.#fetching)
+  }
+
+  #count(files: number, bytes: number): void {
+    this.#files += files
+    this.#bytes += bytes
+  }
+
+  #fail(content: Wanted, fault: NetworkError): void {
+    for (const name of content.names) this.#refuse(name, fault)
+  }
+
+  #refuse(name: string, fault: NetworkError): void {
+    if (this.#worst?.code !== 'corrupt') this.#worst = fault
+    this.#fault(fault.message.includes(name) ? fault.message : `"${printable(name)}": ${fault.message}`)
+  }
+
+  #fault(fault: string): void {
+    this.#failed++
+    if (this.#faults.length < MAX_FAULTS) this.#faults.push(fault)
+  }
+
+  #result(outcome: FolderResult['outcome']): FolderResult {
+    return {
+      outcome,
+      files: this.#files,
+      bytes: this.#bytes,
+      received: this.#received,
+      faults: this.#faults,
+      failed: this.#failed,
+    }
+  }
+}
+
+function isCancelled(error: unknown): boolean {
+  return error instanceof NetworkError && error.code === 'cancelled'
+}
+
+function wholeBlocks(size: number): number {
+  return Math.ceil(size / BLOCK) * BLOCK
+}
+
+function files(count: number): string {
+  return count === 1 ? '1 file' : `${count} files`
+}

@@ -1,0 +1,183 @@
+import type { Clock } from '../../common/clock.ts'
+import type { PeerId } from '../../common/ids.ts'
+import type { Manifest } from '../../common/merkle.ts'
+import { type FetchProgressBody, MAX_TRANSFER_PROVIDERS, type TransferProvider } from '../../common/schemas.ts'
+import type { DownloadObserver, FolderObserver, ProviderReport } from './download.ts'
+import { Throughput } from './throughput.ts'
+
+/** What earlier attempts of the same download brought. */
+export interface Before {
+  readonly providers: readonly Pick<TransferProvider, 'peer' | 'bytes'>[]
+  readonly received: number
+}
+
+export const NOTHING_BEFORE: Before = { providers: [], received: 0 }
+
+/** How far a transfer is that nothing is known of yet. */
+export const NO_PROGRESS: FetchProgressBody = {
+  size: null,
+  bytes: 0,
+  resumed_bytes: 0,
+  received: 0,
+  pieces: null,
+  files: null,
+  rate: 0,
+  peak_rate: 0,
+  providers: [],
+  waiting: null,
+}
+
+const MAX_NOTES = 50
+
+/** How far the fetch of a content or a folder is: what its observer saw, in numbers for people and scripts. */
+export class FetchProgress implements DownloadObserver, FolderObserver {
+  /** as the states of a transfer */
+  phase: 'locating' | 'running' | 'waiting' | 'verifying' = 'locating'
+  readonly notes: string[] = []
+  readonly #clock: Clock
+  readonly #throughput = new Throughput()
+  /** verified bytes of each peer, also of attempts before */
+  readonly #given = new Map<PeerId, number>()
+  readonly #givenBefore: number
+  readonly #receivedBefore: number
+  #received: number | undefined
+  #size: number | null = null
+  #bytes = 0
+  #resumed = 0
+  #pieces: FetchProgressBody['pieces'] = null
+  #files: FetchProgressBody['files'] = null
+  #reports: readonly ProviderReport[] = []
+  #retryMs: number | null = null
+  #listeners = new Set<() => void>()
+
+  constructor(deps: { clock: Clock }, before: Before = NOTHING_BEFORE) {
+    this.#clock = deps.clock
+    for (const { peer, bytes } of before.providers) this.#given.set(peer, (this.#given.get(peer) ?? 0) + bytes)
+    this.#givenBefore = sum(this.#given.values())
+    this.#receivedBefore = before.received
+  }
+
+  /** Calls `listener` at every change, until the function that it answers is called. */
+  listen(listener: () => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  onManifest({ size, pieceSize }: Pick<Manifest, 'size' | 'pieceSize'>, resumedBytes: number): void {
+    // Only the last piece may be shorter, so these are whole numbers of pieces.
+    this.#pieces = { total: Math.ceil(size / pieceSize), verified: Math.ceil(resumedBytes / pieceSize) }
+    this.#begin(size, resumedBytes)
+  }
+
+  onListed(total: { files: number; bytes: number }, here: { files: number; bytes: number }): void {
+    this.#files = { total: total.files, done: here.files }
+    this.#begin(total.bytes, here.bytes)
+  }
+
+  onVerified(peer: PeerId, bytes: number): void {
+    this.#bytes += bytes
+    this.#given.set(peer, (this.#given.get(peer) ?? 0) + bytes)
+    // A piece that was damaged on disk since comes twice.
+    if (this.#pieces) this.#pieces.verified = Math.min(this.#pieces.total, this.#pieces.verified + 1)
+    this.#throughput.add(this.#clock.now(), this.#bytes)
+    this.#changed()
+  }
+
+  /** `files` are so many more. */
+  onFiles(files: number): void {
+    if (this.#files) this.#files = { ...this.#files, done: this.#files.done + files }
+    this.#changed()
+  }
+
+  onProviders(providers: readonly ProviderReport[]): void {
+    this.#reports = providers
+    this.#changed()
+  }
+
+  onWaiting(retryMs: number): void {
+    this.#retryMs = retryMs
+    this.#enter('waiting')
+  }
+
+  onResumed(): void {
+    this.#retryMs = null
+    this.#throughput.restart()
+    this.#enter('running')
+  }
+
+  onWhole(): void {
+    this.#enter('verifying')
+  }
+
+  /** Who is tried again and again fails again and again: once is enough to know. */
+  onNote(note: string): void {
+    if (this.notes.includes(note)) return
+    this.notes.push(note)
+    if (this.notes.length > MAX_NOTES) this.notes.shift()
+    this.#changed()
+  }
+
+  /** All of it was here before anything was fetched. */
+  alreadyHere(size: number): void {
+    this.#begin(size, size)
+  }
+
+  /** `received`: payload bytes that came over the network in this attempt. */
+  ended(received: number): void {
+    this.#received = received
+    this.#changed()
+  }
+
+  snapshot(): FetchProgressBody {
+    const reported = sum(this.#reports.map(({ received }) => received))
+    const came = this.#received ?? Math.max(reported, sum(this.#given.values()) - this.#givenBefore)
+    return {
+      size: this.#size,
+      bytes: this.#size === null ? this.#bytes : Math.min(this.#size, this.#bytes),
+      resumed_bytes: Math.max(0, this.#resumed - this.#givenBefore),
+      received: this.#receivedBefore + came,
+      pieces: this.#pieces && { ...this.#pieces },
+      files: this.#files,
+      rate: this.#throughput.rate(this.#clock.now()),
+      peak_rate: this.#throughput.peak,
+      providers: this.#providers(),
+      waiting: this.#retryMs === null ? null : { retry_ms: this.#retryMs },
+    }
+  }
+
+  /** Who is known by a report, with what it gave by count; then those who only gave. */
+  #providers(): TransferProvider[] {
+    const given = new Map(this.#given)
+    const rows = this.#reports.map(({ peer, address, state, reason = null, pieces, rate }): TransferProvider => {
+      const bytes = given.get(peer) ?? 0
+      given.delete(peer)
+      return { peer, address, state, reason, pieces, bytes, rate }
+    })
+    const unknown = { address: null, state: 'connected', reason: null, pieces: null, rate: 0 } as const
+    for (const [peer, bytes] of given) rows.push({ peer, ...unknown, bytes })
+    return rows.sort((a, b) => b.bytes - a.bytes).slice(0, MAX_TRANSFER_PROVIDERS)
+  }
+
+  #begin(size: number, here: number): void {
+    this.#size = size
+    this.#bytes = here
+    this.#resumed = here
+    this.#throughput.restart()
+    this.#enter('running')
+  }
+
+  #enter(phase: FetchProgress['phase']): void {
+    this.phase = phase
+    this.#changed()
+  }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener()
+  }
+}
+
+function sum(numbers: Iterable<number>): number {
+  let total = 0
+  for (const number of numbers) total += number
+  return total
+}

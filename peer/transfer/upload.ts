@@ -1,0 +1,298 @@
+import type { Clock } from '../../common/clock.ts'
+import { NetworkError } from '../../common/errors.ts'
+import { LEAF_SIZE, pieceLength } from '../../common/merkle.ts'
+import type { FrameBuffers } from './frame-buffers.ts'
+import type { Gathered } from './gathered.ts'
+import type { ContentLedger, Taker } from './ledger.ts'
+import type { OutgoingFrame, ProviderSink, RateLimit, Served } from './outgoing.ts'
+import { FRAME_HEADROOM } from './outgoing.ts'
+import { Pacer } from './pacer.ts'
+import { areRuns, piecesOf, runsOf } from './runs.ts'
+import type { Slot, Slots } from './slots.ts'
+import type { Contact, Want } from './source.ts'
+import type { Watchdog } from './watchdog.ts'
+
+export interface UploadDeps {
+  clock: Clock
+  limit: RateLimit | undefined
+  slots: Slots
+  buffers: FrameBuffers
+  ledger: ContentLedger
+  sink: ProviderSink
+  /** over the time that a frame waits to leave */
+  waits: readonly Watchdog[]
+  /** when takers are told of new pieces: thousands of small messages cost more than they are worth */
+  soon: Gathered
+  later: Gathered
+}
+
+/** Takers told of in one message. */
+const MAX_INTRODUCED = 50
+const EMPTY = Buffer.alloc(FRAME_HEADROOM)
+/** A conversation with a limit sends frames that take this long at most, ms, but a leaf at least. */
+const PACED_FRAME_MS = 250
+/** A frame that leaves within this was quick, ms. */
+const QUICK_MS = 25
+
+/** One conversation's sending: what the taker wants, which piece is next, and its frames. */
+export class Upload implements Taker {
+  readonly contact: Contact | undefined
+  readonly #deps: UploadDeps
+  readonly #served: Served
+  readonly #signal: AbortSignal
+  readonly #pacer: Pacer
+  readonly #wanted: Uint8Array
+  #credit = 0
+  #cursor = 0
+  /** the limit over all conversations made the last frame wait */
+  #heldBack = false
+  #slot: Slot | undefined
+  /** the frame under way */
+  #sending: Promise<void> | undefined
+  /** the last frame left quickly */
+  #quick = false
+  /** the piece under way, and whether the taker has taken it back */
+  #current = -1
+  #takenBack = false
+  /** the taker wants nothing more than it has said; or it said something wrong */
+  #ended = false
+  #fault: unknown
+  /** something changed since it was last looked at what to send next */
+  #changed = false
+  #wake: (() => void) | undefined
+  #tellable = new Set<number>()
+  /** others that take the content, of whom this taker is not told yet */
+  #met: Contact[] = []
+  #over = false
+
+  constructor(deps: UploadDeps, served: Served, signal: AbortSignal) {
+    this.#deps = deps
+    this.#served = served
+    this.contact = served.taker
+    this.#signal = signal
+    this.#pacer = new Pacer(deps.clock)
+    this.#wanted = new Uint8Array(deps.ledger.pieces)
+  }
+
+  /** @throws NetworkError as `Uploader.serve` */
+  async run(wants: AsyncIterable<Want>): Promise<void> {
+    const { ledger, sink, waits } = this.#deps
+    const holdings = this.#served.reader?.holdings
+    const unlisten = holdings?.onVerified((piece) => this.#tell(piece))
+    const held = holdings ? holdings.held() : ledger.pieces > 0 ? [0, ledger.pieces] : []
+    if (held.length > 0) sink.have(held)
+    ledger.join(this)
+    this.#cursor = ledger.firstCursor()
+    // Its failure is met below, at the next look at what is wanted.
+    void this.#listen(wants)
+    const abort = () => this.#change()
+    this.#signal.addEventListener('abort', abort, { once: true })
+    try {
+      for (let piece = await this.#next(); piece !== undefined; piece = await this.#next()) await this.#piece(piece)
+      await this.#flushed(waits)
+    } finally {
+      this.#over = true
+      this.#signal.removeEventListener('abort', abort)
+      unlisten?.()
+      ledger.leave(this)
+      this.yieldSlot()
+    }
+  }
+
+  meet(others: readonly Contact[]): void {
+    this.#met.push(...others)
+    this.#deps.later.run(() => this.#introduce())
+  }
+
+  /** Those who came since the last time, together: where many come at once, each one's news would go to all the others. */
+  #introduce(): void {
+    if (this.#over || this.#met.length === 0) return
+    this.#deps.sink.takers(this.#met.splice(0, MAX_INTRODUCED))
+    if (this.#met.length > 0) this.#deps.later.run(() => this.#introduce())
+  }
+
+  /** Gives the slot to the next in line; this conversation asks for another when it goes on. */
+  yieldSlot(): void {
+    this.#slot?.release()
+    this.#slot = undefined
+  }
+
+  async #listen(wants: AsyncIterable<Want>): Promise<void> {
+    try {
+      for await (const want of wants) {
+        if (this.#over) return
+        this.#apply(want)
+        this.#change()
+      }
+    } catch (error) {
+      this.#fault = error
+    }
+    this.#ended = true
+    this.#change()
+  }
+
+  #change(): void {
+    this.#changed = true
+    this.#wake?.()
+  }
+
+  #apply({ add = [], remove = [], credit = 0, rate }: Want): void {
+    const count = this.#wanted.length
+    if (!areRuns(add, count) || !areRuns(remove, count))
+      throw new NetworkError('invalid', `wants pieces that are not among the ${count} of this content`)
+    for (const piece of piecesOf(remove)) {
+      this.#wanted[piece] = 0
+      if (piece === this.#current) this.#takenBack = true
+    }
+    for (const piece of piecesOf(add)) this.#wanted[piece] = 1
+    this.#credit = Math.min(this.#credit + credit, Number.MAX_SAFE_INTEGER)
+    if (rate !== undefined) this.#pacer.rate = rate
+  }
+
+  /** The next piece to be sent; undefined at the end. */
+  async #next(): Promise<number | undefined> {
+    const holdings = this.#served.reader?.holdings
+    const has = (piece: number) => holdings?.has(piece) ?? true
+    for (;;) {
+      this.#changed = false
+      if (this.#fault) throw this.#fault
+      if (this.#signal.aborted) throw new NetworkError('cancelled', 'the taker is gone')
+      if (this.#credit > 0) {
+        // The slot first: which piece is best is known best at the moment of sending.
+        const any = this.#deps.ledger.choose(this.#wanted, this.#cursor, has)
+        if (any !== undefined) {
+          if (this.#served.reader) this.#slot ??= await this.#deps.slots.acquire(this.#signal)
+          const piece = this.#deps.ledger.choose(this.#wanted, this.#cursor, has)
+          if (piece !== undefined && (!holdings || (await holdings.check(piece)))) {
+            if (this.#wanted[piece] === 1) return piece
+          }
+          continue
+        }
+      }
+      this.yieldSlot()
+      if (this.#ended) return undefined
+      await this.#flushed(this.#deps.waits)
+      if (!this.#changed)
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve
+        })
+      this.#wake = undefined
+    }
+  }
+
+  /** Sends one piece; its last frame may be under way still. */
+  async #piece(index: number): Promise<void> {
+    const { ledger, sink, slots, waits } = this.#deps
+    this.#wanted[index] = 0
+    this.#credit--
+    this.#current = index
+    this.#takenBack = false
+    this.#cursor = index + 1 < ledger.pieces ? index + 1 : 0
+    ledger.begin(index)
+    const whole = await this.#frames(index)
+    this.#current = -1
+    if (whole) ledger.finish(index)
+    else {
+      ledger.abandon(index)
+      sink.abandoned(index)
+    }
+    // Where others wait, what is under way must leave first: the slots bound the memory of all conversations together.
+    if (slots.contended) await this.#flushed(waits)
+    this.yieldSlot()
+  }
+
+  /** False where the taker has taken the piece back in the middle. */
+  async #frames(index: number): Promise<boolean> {
+    const { buffers, slots } = this.#deps
+    const { manifest, reader } = this.#served
+    const length = pieceLength(manifest, index)
+    for (let offset = 0; offset < length; ) {
+      if (this.#takenBack && offset > 0) return false
+      // A dummy conversation moves no bytes and needs no memory: one frame a piece says it all.
+      const bytes = Math.min(reader ? this.#step() : length, length - offset)
+      if (!reader) {
+        await this.#send({ piece: index, offset, buffer: EMPTY, length: 0, simulated: bytes }, bytes)
+        return true
+      }
+      await this.#allowed(bytes)
+      this.#slot ??= await slots.acquire(this.#signal)
+      const buffer = buffers.take(bytes)
+      try {
+        const position = index * manifest.pieceSize + offset
+        await reader.read(buffer.subarray(FRAME_HEADROOM, FRAME_HEADROOM + bytes), position)
+      } catch (error) {
+        buffers.give(buffer)
+        throw error
+      }
+      await this.#send({ piece: index, offset, buffer, length: bytes, simulated: 0 }, bytes)
+      offset += bytes
+    }
+    return true
+  }
+
+  /** Bytes of the next frame: small ones where a limit holds them back, so that many takers see signs of life in time. */
+  #step(): number {
+    if (this.#heldBack) return LEAF_SIZE
+    const { buffers } = this.#deps
+    const { rate } = this.#pacer
+    if (rate === 0) return this.#quick ? buffers.large : buffers.small
+    const paced = Math.floor((rate * PACED_FRAME_MS) / 1000 / LEAF_SIZE) * LEAF_SIZE
+    return Math.max(LEAF_SIZE, Math.min(buffers.small, paced))
+  }
+
+  /** Waits for the limits; others have the slot meanwhile. */
+  async #allowed(bytes: number): Promise<void> {
+    for (const limit of [this.#pacer, this.#deps.limit]) {
+      const wait = limit?.take(bytes, this.#signal)
+      if (limit === this.#deps.limit) this.#heldBack = wait !== undefined
+      if (!wait) continue
+      this.yieldSlot()
+      await wait
+    }
+  }
+
+  async #flushed(waits: readonly Watchdog[]): Promise<void> {
+    const sending = this.#sending
+    if (!sending) return
+    for (const wait of waits) wait.begin()
+    try {
+      await sending
+    } finally {
+      for (const wait of waits) wait.end()
+    }
+    this.#sending = undefined
+  }
+
+  async #send(frame: OutgoingFrame, bytes: number): Promise<void> {
+    const { buffers, ledger, sink, waits } = this.#deps
+    await this.#flushed(waits)
+    if (this.#fault) throw this.#fault
+    if (this.#signal.aborted) throw new NetworkError('cancelled', 'the taker is gone')
+    const begin = performance.now()
+    const sending = sink.send(frame).then(() => {
+      this.#quick = performance.now() - begin < QUICK_MS
+      if (frame.length > 0) buffers.give(frame.buffer)
+      ledger.bytes += frame.length
+      this.#served.onSent?.(bytes)
+    })
+    // Its failure is met by whoever awaits it next, which may be after a read.
+    sending.catch(() => {})
+    this.#sending = sending
+  }
+
+  /** A taker that has nothing to ask for is told soon, one that has is told of several pieces together. */
+  #tell(piece: number): void {
+    this.#tellable.add(piece)
+    if (this.#wanted[piece] === 1 && this.#credit > 0) this.#change()
+    const tell = () => this.#tellNow()
+    if (this.#credit === 0 && this.#current < 0) this.#deps.soon.run(tell)
+    else this.#deps.later.run(tell)
+  }
+
+  #tellNow(): void {
+    if (this.#over || this.#tellable.size === 0) return
+    const pieces = [...this.#tellable].sort((a, b) => a - b)
+    this.#tellable.clear()
+    this.#deps.sink.have(runsOf(pieces))
+  }
+}
