@@ -1,21 +1,12 @@
 import { Client, type ClientDuplexStream, connectivityState } from '@grpc/grpc-js'
 import type { MethodDefinition } from '@grpc/proto-loader'
-import { parseRestUrl } from '../../common/address.ts'
+import { hostPort, parseRestUrl } from '../../common/address.ts'
 import { NetworkError } from '../../common/errors.ts'
 import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
-import type { Manifest } from '../../common/merkle.ts'
 import { channelTo, fromStatus } from '../../common/rpc.ts'
-import type { Frame, ManifestClaim, NamedSource, PieceStream } from '../transfer/source.ts'
-import {
-  contentIdOfWire,
-  contentIdToWire,
-  manifestOfWire,
-  type ProviderMessage,
-  type TakerMessage,
-  TRANSFER_SERVICE,
-  type WireManifest,
-} from './codec.ts'
-import { CallPieceStream, framesOf, messagesOf } from './streams.ts'
+import type { Contact, ManifestClaim, NamedSource, PieceSink, PieceStream } from '../transfer/source.ts'
+import { contentIdOfWire, contentIdToWire, manifestOfWire, TRANSFER_SERVICE, type WireManifest } from './codec.ts'
+import { FetchThreads } from './fetch-threads.ts'
 
 /** A peer as its gRPC port is reached. */
 export interface RpcTarget {
@@ -45,6 +36,8 @@ interface Channel {
 export class RpcClients {
   #channels = new Map<string, Channel>()
   #maxChannels: number
+  /** conversations about pieces, in threads of their own */
+  readonly fetches = new FetchThreads()
 
   constructor(options: RpcClientsOptions = {}) {
     this.#maxChannels = options.maxChannels ?? 64
@@ -52,6 +45,11 @@ export class RpcClients {
 
   source(target: RpcTarget): NamedSource {
     return new GrpcSource(this, target)
+  }
+
+  /** The peer at a contact that somebody named. */
+  sourceAt({ peer, host, grpcPort }: Contact): NamedSource {
+    return new GrpcSource(this, { peer, rest: `http://${hostPort(host, grpcPort)}`, grpc_port: grpcPort })
   }
 
   /** @throws NetworkError as the peer answered; `unavailable` */
@@ -105,9 +103,10 @@ export class RpcClients {
   }
 
   /** Closes every channel; calls under way fail. */
-  close(): void {
+  async close(): Promise<void> {
     for (const { client } of this.#channels.values()) client.close()
     this.#channels.clear()
+    await this.fetches.close()
   }
 
   #hold(target: RpcTarget): Channel {
@@ -152,11 +151,13 @@ function isBackingOff({ client }: Channel): boolean {
 
 class GrpcSource implements NamedSource {
   readonly peer: PeerId
+  readonly address: string
   #clients: RpcClients
   #target: RpcTarget
 
   constructor(clients: RpcClients, target: RpcTarget) {
     this.peer = target.peer
+    this.address = hostPort(parseRestUrl(target.rest).host, target.grpc_port)
     this.#clients = clients
     this.#target = target
   }
@@ -170,18 +171,9 @@ class GrpcSource implements NamedSource {
     return { id: contentIdOfWire(content_id), size }
   }
 
-  open(manifest: Manifest, dummy: boolean, signal: AbortSignal): PieceStream {
-    const { call } = this.#clients.duplex<TakerMessage, ProviderMessage>(this.#target, TRANSFER_SERVICE.Fetch, signal)
-    call.write({ kind: 'open', open: { content_id: contentIdToWire(manifest.id), dummy } })
-    return new CallPieceStream(call, this.#frames(messagesOf(call)), () => call.cancel())
-  }
-
-  async *#frames(messages: AsyncIterable<ProviderMessage>): AsyncGenerator<Frame> {
-    try {
-      yield* framesOf(messages, this.peer)
-    } catch (error) {
-      throw fromStatus(error, this.peer)
-    }
+  open(sink: PieceSink, signal: AbortSignal): PieceStream {
+    const { host } = parseRestUrl(this.#target.rest)
+    return this.#clients.fetches.open({ peer: this.peer, host, port: this.#target.grpc_port }, sink, signal)
   }
 
   #getManifest(request: { content_id?: Buffer; filename?: string }, signal: AbortSignal): Promise<WireManifest> {

@@ -1,10 +1,11 @@
+import { isIP } from 'node:net'
 import type { MethodDefinition } from '@grpc/proto-loader'
 import { isErrorCode, NetworkError } from '../../common/errors.ts'
-import { type ContentId, printable } from '../../common/ids.ts'
+import { type ContentId, parsePeerId, printable } from '../../common/ids.ts'
 import { HASH_SIZE, type Manifest } from '../../common/merkle.ts'
 import { loadProto } from '../../common/rpc.ts'
-import type { Frame, ManifestClaim } from '../transfer/source.ts'
-import type { OutgoingFrame } from '../transfer/uploader.ts'
+import type { OutgoingFrame } from '../transfer/outgoing.ts'
+import type { Contact, Frame, ManifestClaim } from '../transfer/source.ts'
 import { checkedFrame, decodeFrame, encodeFrame } from './frame-codec.ts'
 
 /** Wire ↔ domain for proto/files.proto and proto/transfer.proto. Frames go by hand, all else through the generated codec. */
@@ -16,23 +17,48 @@ export interface WireManifest {
   hashes: Buffer
 }
 
+export interface WireContact {
+  peer: string
+  host: string
+  grpc_port: number
+}
+
+export interface WireWant {
+  add: number[]
+  remove: number[]
+  credit: number
+  /** absent: as before */
+  rate?: number
+}
+
 export type TakerMessage =
-  | { kind: 'open'; open: { content_id: Buffer; dummy: boolean } }
-  | { kind: 'request'; request: { first: number; count: number } }
+  | { kind: 'open'; open: { content_id: Buffer; dummy: boolean; taker?: WireContact | null } }
+  | { kind: 'want'; want: WireWant }
   | { kind: 'result'; result: { ok: boolean; code: string; message: string; bytes: number; simulated: boolean } }
 
 export type ProviderMessage =
   | { kind: 'frame'; frame: Frame }
+  | { kind: 'have'; have: { pieces: number[] } }
+  | { kind: 'takers'; takers: { contacts: WireContact[] } }
+  | { kind: 'abandoned'; abandoned: { piece: number } }
   | { kind: 'refusal'; refusal: { code: string; message: string } }
   | { kind: 'offer'; offer: { filename: string; manifest: WireManifest | null; dummy: boolean } }
 
 /** What a provider writes: frames in the buffers that they were read into. */
 export type ProviderOutput = { kind: 'outgoing'; frame: OutgoingFrame } | Exclude<ProviderMessage, { kind: 'frame' }>
 
+export interface WireSmallContent {
+  content_id: Buffer
+  data: Buffer
+  code: string
+  message: string
+}
+
 export interface TransferService {
   GetManifest: MethodDefinition<{ content_id?: Buffer; filename?: string }, WireManifest>
   Fetch: MethodDefinition<TakerMessage, ProviderOutput, TakerMessage, ProviderMessage>
   Push: MethodDefinition<ProviderOutput, TakerMessage, ProviderMessage, TakerMessage>
+  FetchSmall: MethodDefinition<{ content_ids: Buffer[] }, { contents: WireSmallContent[] }>
 }
 
 export interface FileService {
@@ -49,6 +75,11 @@ export const REFLECTED = { ...filesProto, ...transferProto }
 export const FILE_SERVICE = filesProto['fileservice.FileService'] as unknown as FileService
 export const TRANSFER_SERVICE = withFrames(transferProto['p2p.v1.Transfer'] as unknown as TransferService)
 
+/** A provider's message other than a frame. */
+export function encodeProvider(message: Exclude<ProviderOutput, { kind: 'outgoing' }>): Buffer {
+  return TRANSFER_SERVICE.Fetch.responseSerialize(message)
+}
+
 function withFrames(generated: TransferService): TransferService {
   const { responseSerialize, responseDeserialize } = generated.Fetch
   const serialize = (message: ProviderOutput): Buffer =>
@@ -59,7 +90,7 @@ function withFrames(generated: TransferService): TransferService {
   }
   const taker = (bytes: Buffer): TakerMessage => checkedKind(generated.Fetch.requestDeserialize(bytes))
   return {
-    GetManifest: generated.GetManifest,
+    ...generated,
     Fetch: {
       ...generated.Fetch,
       requestDeserialize: taker,
@@ -102,6 +133,30 @@ export function manifestToWire({ id, size, pieceSize, hashes }: Manifest): WireM
 
 export function manifestOfWire({ size, piece_size, hashes }: WireManifest): ManifestClaim {
   return { size, pieceSize: piece_size, hashes }
+}
+
+/** @throws NetworkError `invalid` where it is no peer's contact; whether its host may be called is for the caller */
+export function contactOfWire({ peer, host, grpc_port }: WireContact): Contact {
+  if (grpc_port < 1 || grpc_port > 65_535) throw new NetworkError('invalid', 'a contact has a port')
+  return { peer: parsePeerId(peer), host, grpcPort: grpc_port }
+}
+
+/** Contacts that are told of in one message, at most. */
+const MAX_CONTACTS = 64
+
+/** Those of a stranger's contacts that are contacts. */
+export function contactsOfWire(contacts: readonly WireContact[]): Contact[] {
+  return contacts.slice(0, MAX_CONTACTS).flatMap((contact) => {
+    try {
+      return isIP(contact.host) === 0 ? [] : contactOfWire(contact)
+    } catch {
+      return []
+    }
+  })
+}
+
+export function contactToWire({ peer, host, grpcPort }: Contact): WireContact {
+  return { peer, host, grpc_port: grpcPort }
 }
 
 /** The error that a refusal or a failed result from `who` stands for. */

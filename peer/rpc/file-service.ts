@@ -90,8 +90,9 @@ export class FileServiceHandlers {
         // The memory is given away, and the message is one: each piece is a copy.
         const piece = new Uint8Array(content.subarray(begin, begin + pieceLength(manifest, index)))
         if (!(await store.commit(index, [piece]))) throw new NetworkError('internal', 'the bytes changed meanwhile')
+        store.verified(index)
       }
-      await store.publish(name)
+      await store.publish([name])
     } finally {
       await store.close()
     }

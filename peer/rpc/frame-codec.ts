@@ -1,5 +1,5 @@
+import { FRAME_HEADROOM, type OutgoingFrame } from '../transfer/outgoing.ts'
 import type { Frame } from '../transfer/source.ts'
-import { FRAME_HEADROOM, type OutgoingFrame } from '../transfer/uploader.ts'
 
 /**
  * `ProviderMessage{frame}` of proto/transfer.proto, by hand: the generated codec would copy every byte of a file twice.
@@ -66,6 +66,15 @@ export function encodePrefixedFrame(frame: OutgoingFrame): Buffer {
   frame.buffer[start] = 0
   frame.buffer.writeUInt32BE(message.length, start + 1)
   return frame.buffer.subarray(start, FRAME_HEADROOM + frame.length)
+}
+
+/** Another message with its prefix. */
+export function prefixed(message: Buffer): Buffer {
+  const bytes = Buffer.allocUnsafe(PREFIX + message.length)
+  bytes[0] = 0
+  bytes.writeUInt32BE(message.length, 1)
+  message.copy(bytes, PREFIX)
+  return bytes
 }
 
 /**

@@ -3,7 +3,8 @@ import { type FileName, printable } from '../../common/ids.ts'
 import type { Manifest } from '../../common/merkle.ts'
 import { fromStatus } from '../../common/rpc.ts'
 import type { ContentReader } from '../transfer/contents.ts'
-import type { PieceRange, Uploader } from '../transfer/uploader.ts'
+import type { Want } from '../transfer/source.ts'
+import type { Uploader } from '../transfer/uploader.ts'
 import type { RpcClients, RpcTarget } from './client.ts'
 import { errorOfWire, manifestToWire, type ProviderOutput, type TakerMessage, TRANSFER_SERVICE } from './codec.ts'
 import { CallSink, messagesOf, writeThrough } from './streams.ts'
@@ -41,14 +42,14 @@ export async function pushFile(
   const messages = messagesOf<TakerMessage>(call)
   let result: Extract<TakerMessage, { kind: 'result' }>['result'] | undefined
   // Stepped by hand: to leave the loop must not end the messages, the result is yet to come.
-  async function* requests(): AsyncGenerator<PieceRange> {
+  async function* wants(): AsyncGenerator<Want> {
     for (let next = await messages.next(); !next.done; next = await messages.next()) {
       const message = next.value
-      if (message.kind === 'request') yield message.request
+      if (message.kind === 'want') yield message.want
       else if (message.kind === 'result') {
         result = message.result
         return
-      } else throw new NetworkError('corrupt', `${target.peer} sent "${message.kind}" where a request was due`)
+      } else throw new NetworkError('corrupt', `${target.peer} sent "${message.kind}" where a want was due`)
     }
   }
   let sent = 0
@@ -66,11 +67,11 @@ export async function pushFile(
     call.write({ kind: 'offer', offer: { filename, manifest: manifestToWire(manifest), dummy } })
     const served = { manifest, reader: dummy ? undefined : reader, onSent }
     try {
-      await deps.uploader.serveFrom(served, requests(), sink, signal)
+      await deps.uploader.serveFrom(served, wants(), sink, signal)
     } catch (error) {
       // A receiver that has enough of it says why and hangs up, while frames are under way: its word counts.
       if (!gone.aborted) throw error
-      for await (const _ of requests()) if (signal.aborted) break
+      for await (const _ of wants()) if (signal.aborted) break
       if (!result) throw error
     }
   } catch (error) {

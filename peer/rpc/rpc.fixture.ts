@@ -4,7 +4,9 @@ import type { FileName, PeerId } from '../../common/ids.ts'
 import { silentLog } from '../../common/log.ts'
 import { channelTo } from '../../common/rpc.ts'
 import { WorkerHasher } from '../hashing/worker-hasher.ts'
-import { Downloader, type DownloaderOptions, type DownloadResult } from '../transfer/downloader.ts'
+import type { DownloadResult } from '../transfer/download.ts'
+import { Downloader, type DownloaderOptions } from '../transfer/downloader.ts'
+import { SmallUploader } from '../transfer/folder-uploader.ts'
 import { Receiver, type ReceiverOptions } from '../transfer/receiver.ts'
 import type { PieceSource } from '../transfer/source.ts'
 import { MemoryContents, TemporaryLanding } from '../transfer/transfer.fixture.ts'
@@ -13,7 +15,7 @@ import type { RpcTarget } from './client.ts'
 import { type ProviderMessage, type TakerMessage, TRANSFER_SERVICE } from './codec.ts'
 import { RpcServer, type RpcServerOptions } from './server.ts'
 
-export interface RpcPeerOptions extends RpcServerOptions, UploaderOptions, ReceiverOptions, DownloaderOptions {
+export interface RpcPeerOptions extends Partial<RpcServerOptions>, UploaderOptions, ReceiverOptions, DownloaderOptions {
   /** gRPC port (default: any free one) */
   port?: number
 }
@@ -33,8 +35,9 @@ export class RpcPeer {
     const downloader = new Downloader({ landing, hasher, clock }, options)
     const receiver = new Receiver({ landing, downloader }, options)
     const uploader = new Uploader({ clock }, options)
-    const deps = { contents, landing, hasher, uploader, receiver, clock, log: silentLog }
-    const server = new RpcServer(deps, { graceMs: 50, ...options })
+    const smallUploader = new SmallUploader({ clock })
+    const deps = { contents, landing, hasher, uploader, smallUploader, receiver, clock, log: silentLog }
+    const server = new RpcServer(deps, { graceMs: 50, host: () => '127.0.0.1', ...options })
     const grpc_port = await server.start('127.0.0.1', options.port ?? 0)
     return new RpcPeer(server, landing, contents, downloader, {
       peer: name as PeerId,
@@ -62,9 +65,10 @@ export class RpcPeer {
     return this.downloader.run(
       {
         id: id as Parameters<MemoryContents['manifest']>[0],
-        name: name as FileName,
+        names: () => [name as FileName],
         sources,
         dummy: false,
+        patient: false,
         observer: { onNote: (note) => notes.push(note) },
       },
       new AbortController().signal,

@@ -6,15 +6,18 @@ import { boundCalls, type MethodBounds } from './beneath.ts'
 import { FILE_SERVICE, REFLECTED, TRANSFER_SERVICE } from './codec.ts'
 import { type FileServiceDeps, FileServiceHandlers } from './file-service.ts'
 import { MAX_FRAME } from './frame-codec.ts'
+import { type SmallServiceDeps, SmallServiceHandlers } from './small-service.ts'
 import { type TransferServiceDeps, TransferServiceHandlers } from './transfer-service.ts'
 
-export type RpcServerDeps = FileServiceDeps & TransferServiceDeps
+export type RpcServerDeps = FileServiceDeps & TransferServiceDeps & SmallServiceDeps
 
 export interface RpcServerOptions {
   /** every transfer from and to this peer is a simulation (default false) */
   dummy?: boolean
-  /** a taker that asks for nothing for this long is sent away, ms (default 60,000) */
+  /** a taker that says nothing for this long is sent away, ms (default 60,000) */
   idleMs?: number | undefined
+  /** the host that others reach this peer at */
+  host: () => string
   /** how long calls under way may go on at stop, ms (default 2,000) */
   graceMs?: number
 }
@@ -29,6 +32,7 @@ const BOUNDS: Record<string, MethodBounds> = {
   // A small question with an answer of up to 8 MiB, which is in memory until it is taken.
   [TRANSFER_SERVICE.GetManifest.path]: { ...SMALL, maxReading: 32 },
   [TRANSFER_SERVICE.Fetch.path]: { maxMessage: 64 * 1024, maxOpen: 1000 },
+  [TRANSFER_SERVICE.FetchSmall.path]: { maxMessage: 64 * 1024, maxOpen: 32 },
   [TRANSFER_SERVICE.Push.path]: { maxMessage: MAX_OFFER, maxOpen: 16, window: 4 * MAX_FRAME },
 }
 
@@ -41,11 +45,12 @@ export class RpcServer {
   #health = new HealthImplementation({ '': 'SERVING' })
   #graceMs: number
 
-  constructor(deps: RpcServerDeps, options: RpcServerOptions = {}) {
+  constructor(deps: RpcServerDeps, options: RpcServerOptions) {
     this.#graceMs = options.graceMs ?? 2000
     const dummy = options.dummy ?? false
     const files = new FileServiceHandlers(deps, { dummy })
-    const transfer = new TransferServiceHandlers(deps, { dummy, idleMs: options.idleMs })
+    const transfer = new TransferServiceHandlers(deps, { dummy, idleMs: options.idleMs, host: options.host })
+    const small = new SmallServiceHandlers(deps, { dummy })
     // Health watches and reflection are streams that stay open: they are bounded in number, not in time.
     this.#server = createRpcServer([boundCalls(BOUNDS, { maxMessage: SMALL.maxMessage })])
     this.#server.addService({ ...FILE_SERVICE }, {
@@ -56,6 +61,7 @@ export class RpcServer {
       GetManifest: transfer.getManifest,
       Fetch: transfer.fetch,
       Push: transfer.push,
+      FetchSmall: small.fetchSmall,
     } as UntypedServiceImplementation)
     this.#health.addToServer(this.#server)
     new ReflectionService(REFLECTED).addToServer(this.#server)

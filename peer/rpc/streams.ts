@@ -1,8 +1,17 @@
 import type { Readable, Writable } from 'node:stream'
 import { NetworkError } from '../../common/errors.ts'
-import type { Frame, PieceStream } from '../transfer/source.ts'
-import type { FrameSink, OutgoingFrame, PieceRange } from '../transfer/uploader.ts'
-import { errorOfWire, type ProviderMessage, type ProviderOutput, type TakerMessage } from './codec.ts'
+import type { ProviderSays, Wire } from '../transfer/intake.ts'
+import type { OutgoingFrame, ProviderSink } from '../transfer/outgoing.ts'
+import type { Runs } from '../transfer/runs.ts'
+import type { Contact, Want } from '../transfer/source.ts'
+import {
+  contactsOfWire,
+  contactToWire,
+  errorOfWire,
+  type ProviderMessage,
+  type ProviderOutput,
+  type TakerMessage,
+} from './codec.ts'
 
 /** Between calls of grpc-js and the conversations of `transfer/`. */
 
@@ -11,58 +20,71 @@ export function messagesOf<T>(call: Readable): AsyncIterableIterator<T> {
   return call.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<T>
 }
 
-export async function* framesOf(messages: AsyncIterable<ProviderMessage>, who: string): AsyncGenerator<Frame> {
+/** What a provider says, in the words of `transfer/`. */
+export async function* saysOf(messages: AsyncIterable<ProviderMessage>, who: string): AsyncGenerator<ProviderSays> {
   for await (const message of messages) {
-    if (message.kind === 'frame') yield message.frame
-    else if (message.kind === 'refusal') throw errorOfWire(message.refusal, who)
-    else throw new NetworkError('corrupt', 'made an offer where frames were due')
+    switch (message.kind) {
+      case 'frame':
+        yield message
+        break
+      case 'have':
+        yield { kind: 'have', pieces: message.have.pieces }
+        break
+      case 'takers':
+        yield { kind: 'takers', contacts: contactsOfWire(message.takers.contacts) }
+        break
+      case 'abandoned':
+        yield { kind: 'abandoned', piece: message.abandoned.piece }
+        break
+      case 'refusal':
+        throw errorOfWire(message.refusal, who)
+      case 'offer':
+        throw new NetworkError('corrupt', 'made an offer where frames were due')
+    }
   }
 }
 
-export async function* requestsOf(messages: AsyncIterable<TakerMessage>): AsyncGenerator<PieceRange> {
+export async function* wantsOf(messages: AsyncIterable<TakerMessage>): AsyncGenerator<Want> {
   for await (const message of messages) {
-    if (message.kind !== 'request') throw new NetworkError('invalid', `sent "${message.kind}" where a request was due`)
-    yield message.request
+    if (message.kind !== 'want') throw new NetworkError('invalid', `sent "${message.kind}" where a want was due`)
+    yield message.want
   }
 }
 
-/** The receiving end of a conversation over a call. */
-export class CallPieceStream implements PieceStream {
-  #call: Writable
-  #frames: AsyncIterable<Frame>
-  #close: () => void
+export function wantMessage({ add = [], remove = [], credit = 0, rate }: Want): TakerMessage {
+  const want = { add: [...add], remove: [...remove], credit }
+  return { kind: 'want', want: rate === undefined ? want : { ...want, rate } }
+}
 
-  constructor(call: Writable, frames: AsyncIterable<Frame>, close: () => void) {
+/** The receiving end of a conversation over a call of grpc-js. */
+export class CallWire implements Wire {
+  readonly messages: AsyncIterable<ProviderSays>
+  readonly close: () => void
+  readonly #call: Writable
+
+  constructor(call: Writable, messages: AsyncIterable<ProviderSays>, close: () => void) {
     this.#call = call
-    this.#frames = frames
-    this.#close = close
+    this.messages = messages
+    this.close = close
   }
 
-  request(first: number, count: number): void {
-    if (this.#call.writable) this.#call.write({ kind: 'request', request: { first, count } } satisfies TakerMessage)
-  }
-
-  frames(): AsyncIterable<Frame> {
-    return this.#frames
-  }
-
-  close(): void {
-    this.#close()
+  send(change: Want): void {
+    if (this.#call.writable) this.#call.write(wantMessage(change))
   }
 }
 
-/** Sends one frame; the callback comes when its buffer is free again. grpc-js forgets it where the call is gone. */
-export type WriteFrame = (frame: OutgoingFrame, done: (error?: Error | null) => void) => void
+/** Writes one message; the callback comes when a frame's buffer is free again. grpc-js forgets it where the call is gone. */
+export type WriteMessage = (message: ProviderOutput, done?: (error?: Error | null) => void) => void
 
 /** The sending end of a conversation over a call. */
-export class CallSink implements FrameSink {
-  #write: WriteFrame
-  #cut: (reason: NetworkError) => void
+export class CallSink implements ProviderSink {
+  readonly #write: WriteMessage
+  readonly #cut: (reason: NetworkError) => void
   #gone: NetworkError | undefined
-  #owed = new Set<(reason: NetworkError) => void>()
+  readonly #owed = new Set<(reason: NetworkError) => void>()
 
   /** @param cut ends the call at once, whatever is queued */
-  constructor(write: WriteFrame, gone: AbortSignal, cut: (reason: NetworkError) => void) {
+  constructor(write: WriteMessage, gone: AbortSignal, cut: (reason: NetworkError) => void) {
     this.#write = write
     this.#cut = cut
     const fail = () => this.#fail(new NetworkError('cancelled', 'the other side is gone'))
@@ -74,12 +96,24 @@ export class CallSink implements FrameSink {
     return new Promise((resolve, reject) => {
       if (this.#gone) return reject(this.#gone)
       this.#owed.add(reject)
-      this.#write(frame, (error) => {
+      this.#write({ kind: 'outgoing', frame }, (error) => {
         this.#owed.delete(reject)
         if (error) reject(new NetworkError('cancelled', 'the other side is gone', {}, error))
         else resolve()
       })
     })
+  }
+
+  have(pieces: Runs): void {
+    if (!this.#gone) this.#write({ kind: 'have', have: { pieces: [...pieces] } })
+  }
+
+  takers(contacts: readonly Contact[]): void {
+    if (!this.#gone) this.#write({ kind: 'takers', takers: { contacts: contacts.map(contactToWire) } })
+  }
+
+  abandoned(piece: number): void {
+    if (!this.#gone) this.#write({ kind: 'abandoned', abandoned: { piece } })
   }
 
   cut(reason: NetworkError): void {
@@ -94,6 +128,6 @@ export class CallSink implements FrameSink {
   }
 }
 
-export function writeThrough(call: Writable): WriteFrame {
-  return (frame, done) => call.write({ kind: 'outgoing', frame } satisfies ProviderOutput, done)
+export function writeThrough(call: Writable): WriteMessage {
+  return (message, done) => call.write(message, done)
 }

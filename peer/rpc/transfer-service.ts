@@ -1,34 +1,32 @@
 import type { handleBidiStreamingCall, handleUnaryCall, ServerDuplexStream } from '@grpc/grpc-js'
 import { Metadata } from '@grpc/grpc-js'
+import { hostOf, isLoopback } from '../../common/address.ts'
 import type { Clock } from '../../common/clock.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import { type PeerId, parseFileName } from '../../common/ids.ts'
 import type { Logger } from '../../common/log.ts'
 import { toStatus, wordsFor } from '../../common/rpc.ts'
 import { type Contents, sharedManifest } from '../transfer/contents.ts'
+import { Intake } from '../transfer/intake.ts'
 import type { Receiver } from '../transfer/receiver.ts'
+import type { Contact, PieceSink } from '../transfer/source.ts'
 import type { Uploader } from '../transfer/uploader.ts'
 import { Watchdog } from '../transfer/watchdog.ts'
 import { resetCall, streamBeneath } from './beneath.ts'
 import {
+  contactOfWire,
   contentIdOfWire,
+  encodeProvider,
   manifestOfWire,
   manifestToWire,
   type ProviderMessage,
   type ProviderOutput,
   type TakerMessage,
+  type WireContact,
   type WireManifest,
 } from './codec.ts'
-import { encodePrefixedFrame } from './frame-codec.ts'
-import {
-  CallPieceStream,
-  CallSink,
-  framesOf,
-  messagesOf,
-  requestsOf,
-  type WriteFrame,
-  writeThrough,
-} from './streams.ts'
+import { encodePrefixedFrame, prefixed } from './frame-codec.ts'
+import { CallSink, CallWire, messagesOf, saysOf, type WriteMessage, wantsOf, writeThrough } from './streams.ts'
 
 export interface TransferServiceDeps {
   contents: Contents
@@ -41,8 +39,10 @@ export interface TransferServiceDeps {
 export interface TransferServiceOptions {
   /** every conversation is a simulation */
   dummy: boolean
-  /** a taker that asks for nothing for this long is sent away, ms (default 60,000) */
+  /** a taker that says nothing for this long is sent away, ms (default 60,000) */
   idleMs?: number | undefined
+  /** the host that others reach this peer at */
+  host: () => string
 }
 
 type Result = Extract<TakerMessage, { kind: 'result' }>['result']
@@ -54,11 +54,13 @@ export class TransferServiceHandlers {
   #deps: TransferServiceDeps
   #dummy: boolean
   #idleMs: number
+  #host: () => string
 
   constructor(deps: TransferServiceDeps, options: TransferServiceOptions) {
     this.#deps = deps
     this.#dummy = options.dummy
     this.#idleMs = options.idleMs ?? 60_000
+    this.#host = options.host
   }
 
   readonly getManifest: handleUnaryCall<{ content_id: Buffer; filename: string }, WireManifest> = (call, callback) => {
@@ -86,12 +88,25 @@ export class TransferServiceHandlers {
     try {
       const first = await messages.next()
       if (first.done || first.value.kind !== 'open') throw new NetworkError('invalid', 'begin with "open"')
-      const { content_id, dummy } = first.value.open
-      const id = contentIdOfWire(content_id)
-      await uploader.serve(contents, id, dummy || this.#dummy, requestsOf(messages), sink, gone)
+      const { content_id, dummy, taker } = first.value.open
+      const demand = {
+        id: contentIdOfWire(content_id),
+        dummy: dummy || this.#dummy,
+        taker: taker ? this.#contact(taker, call) : undefined,
+      }
+      await uploader.serve(contents, demand, wantsOf(messages), sink, gone)
     } finally {
       leave(messages)
     }
+  }
+
+  /** Where a taker is: the host that its call came from, whatever it says. */
+  #contact(taker: WireContact, call: FetchCall): Contact | undefined {
+    const host = hostOf(call.getPeer())
+    if (host === undefined) return undefined
+    const contact = contactOfWire({ ...taker, host })
+    // From this machine itself: others reach it where they reach this peer.
+    return isLoopback(host) ? { ...contact, host: this.#host() } : contact
   }
 
   async #push(call: PushCall, gone: AbortSignal): Promise<void> {
@@ -118,9 +133,9 @@ export class TransferServiceHandlers {
       .getPeer()
       .replace(/[^A-Za-z0-9._-]+/g, '-')
       .replace(/^[^A-Za-z0-9]+/, '') as PeerId
-    const stream = new CallPieceStream(call, framesOf(messages, from), () => {})
+    const open = (sink: PieceSink) => new Intake(sink, new CallWire(call, saysOf(messages, from), () => {}))
     const offer = { filename, id: contentIdOfWire(manifest.content_id), claim: manifestOfWire(manifest), dummy }
-    const { outcome, name, bytes } = await this.#deps.receiver.receive(offer, from, stream, gone)
+    const { outcome, name, bytes } = await this.#deps.receiver.receive(offer, from, open, gone)
     const message = {
       done: `stored "${name}"`,
       simulated: `dummy: would have stored "${name}"`,
@@ -180,12 +195,13 @@ function leave(messages: AsyncGenerator<unknown>): void {
  * Frames go into the HTTP/2 stream itself, from the buffer that they were read into: grpc-js would copy each into memory
  * of its own, and the collection of that memory costs more time than the sending.
  */
-function writeBeneath(call: FetchCall): WriteFrame {
+function writeBeneath(call: FetchCall): WriteMessage {
   const stream = streamBeneath(call)
   if (!stream) return writeThrough(call)
   call.sendMetadata(new Metadata())
-  return (frame, done) => {
-    if (stream.writable) stream.write(encodePrefixedFrame(frame), done)
-    else done(new Error('the call is over'))
+  return (message, done) => {
+    const bytes = message.kind === 'outgoing' ? encodePrefixedFrame(message.frame) : prefixed(encodeProvider(message))
+    if (stream.writable) stream.write(bytes, done)
+    else done?.(new Error('the call is over'))
   }
 }
