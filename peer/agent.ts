@@ -16,17 +16,30 @@ import { SharedFolder } from './catalog/shared-folder.ts'
 import type { PeerConfig } from './config.ts'
 import { Friends } from './friends.ts'
 import { WorkerHasher } from './hashing/worker-hasher.ts'
+import { Limits } from './limits.ts'
 import { FriendStrategy } from './locate/friends.ts'
 import { LocalStrategy, type Self } from './locate/local.ts'
 import { Locator } from './locate/locator.ts'
 import { MaestroStrategy } from './locate/maestro.ts'
 import { MaestroSession } from './maestro-session.ts'
+import { Neighbours } from './neighbours.ts'
 import { RpcClients } from './rpc/client.ts'
 import { RpcServer } from './rpc/server.ts'
+import { GrpcSmallSource } from './rpc/small-source.ts'
 import { Downloader } from './transfer/downloader.ts'
+import { FolderDownloads } from './transfer/folder.ts'
+import { friendLister, maestroLister } from './transfer/folder-listing.ts'
+import { SmallUploader } from './transfer/folder-uploader.ts'
 import { TransferManager } from './transfer/manager.ts'
 import { Receiver } from './transfer/receiver.ts'
+import { SharedContents } from './transfer/shared-contents.ts'
+import { TransferFile } from './transfer/transfer-log.ts'
 import { Uploader } from './transfer/uploader.ts'
+
+/** The lower of two limits; undefined is none. */
+function least(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b)
+}
 
 export type AgentConfig = PeerConfig & { state_dir: string }
 
@@ -129,23 +142,78 @@ export class Agent implements Component {
 
     // How content moves.
     const clients = this.#open(new RpcClients())
-    const downloader = new Downloader({ landing: catalog, hasher, clock })
+    const contents = new SharedContents(catalog)
+    const limits = new Limits(
+      { clock, log: log.child({ part: 'limits' }) },
+      {
+        file: join(config.state_dir, 'limits.json'),
+        configured: { download: config.download_rate, upload: config.upload_rate, schedule: config.rate_schedule },
+      },
+    )
+    const limit = limits.bucket('upload')
+    const uploader = new Uploader({ clock, limit }, { slots: config.upload_slots })
+    const neighbours = new Neighbours({
+      self: () => ({ id, host, grpcPort: this.#grpcPort }),
+      contents,
+      uploader,
+      clients,
+      maestro,
+      friends: () => friends.peers(),
+    })
+    const rate = () => limits.now().download
+    const downloader = new Downloader({ landing: catalog, hasher, clock, neighbourhood: neighbours, rate })
+    const folders = new FolderDownloads({
+      clock,
+      self: id,
+      listers: () => ({
+        maestro: maestro && maestroLister(maestro),
+        friends: friends.peers().map((friend) => friendLister(friend)),
+      }),
+      source: (provider) => new GrpcSmallSource(clients, provider),
+      shelf: catalog,
+      file: async ({ id: content, names, providers }, { rate: own, observer }, signal) => {
+        const sources = providers.map((provider) => clients.source(provider))
+        const discover = (more: AbortSignal) => neighbours.find(content, more)
+        const fetched = { id: content, names: () => names, sources, discover, dummy: false, patient: false }
+        const download = { ...fetched, rate: own, observer }
+        const { received } = await downloader.run(download, signal)
+        observer.onReceived?.(received)
+      },
+    })
     const transfers = new TransferManager(
       {
         locator,
         sources: (provider) => clients.source(provider),
+        swarmPeers: (content, signal) => neighbours.find(content, signal),
         landing: catalog,
         downloader,
+        // Its large files are downloads like others, which keep to the agent's limit by themselves.
+        folders: {
+          run: (download, signal) => folders.run({ ...download, rate: () => least(download.rate?.(), rate()) }, signal),
+        },
+        saved: new TransferFile(
+          { log: log.child({ part: 'transfers' }) },
+          { file: join(config.state_dir, 'transfers.json') },
+        ),
         clock,
         log: log.child({ part: 'transfers' }),
       },
       { mode: config.transfer },
     )
-    const receiver = new Receiver({ landing: catalog, downloader }, { accept: config.accept_uploads, dummy })
-    const uploader = new Uploader({ clock }, { slots: config.upload_slots })
+    const receiver = new Receiver({ landing: catalog, downloader, transfers }, { accept: config.accept_uploads, dummy })
+    const smallUploader = new SmallUploader({ clock, limit })
     const rpc = new RpcServer(
-      { contents: catalog, landing: catalog, hasher, receiver, uploader, clock, log: log.child({ part: 'grpc' }) },
-      { dummy },
+      {
+        contents,
+        landing: catalog,
+        hasher,
+        receiver,
+        uploader,
+        smallUploader,
+        clock,
+        log: log.child({ part: 'grpc' }),
+      },
+      { dummy, host: () => host },
     )
 
     // Listeners first, so that what is advertised is real.
@@ -184,19 +252,35 @@ export class Agent implements Component {
       session?.state === 'registered' ? 1 : 0,
     )
     const app = createPeerApp(
-      { files: catalog, friends, locator, transfers, self, info, log: log.child({ part: 'rest' }), metrics },
+      {
+        files: catalog,
+        friends,
+        locator,
+        transfers,
+        swarms: { members: (content) => neighbours.members(content), uploads: () => uploader.list() },
+        limits,
+        self,
+        info,
+        log: log.child({ part: 'rest' }),
+        metrics,
+      },
       { token: config.token, advertiseHost: config.advertise_host },
     )
     const rest: Listening = await listen(app, config.ip, config.port)
     this.#opened.push(() => rest.close())
     this.#port = rest.port
 
+    await limits.start()
+    this.#opened.push(() => limits.stop())
     await catalog.start()
     this.#opened.push(() => transfers.stop())
     if (session) {
       await session.start()
       this.#opened.push(() => session.stop())
     }
+    clients.fetches.warm()
+    // With the Maestro asked first, who else is up is known by then.
+    transfers.restore()
     this.#info = info
   }
 

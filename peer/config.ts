@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { parseRestUrl } from '../common/address.ts'
 import { pathKey, portKey } from '../common/config.ts'
 import { LOG_LEVELS } from '../common/log.ts'
-import { PeerIdSchema, TransferModeSchema } from '../common/schemas.ts'
+import { PeerIdSchema, RateScheduleSchema, RateSchema, TransferModeSchema } from '../common/schemas.ts'
 
 const url = () =>
   z.string().superRefine((value, context) => {
@@ -45,6 +45,11 @@ export const PeerConfig = z.strictObject({
     .default(64 * 1024 * 1024)
     .describe('free disk space that no download may touch, bytes'),
   upload_slots: z.int().min(1).max(1000).default(16).describe('pieces read and sent at the same time'),
+  download_rate: RateSchema.optional().describe('bytes a second, or as in 10MB/s, 500KB, 80Mbit (default: no limit)'),
+  upload_rate: RateSchema.optional().describe('bytes a second, or as in 10MB/s, 500KB, 80Mbit (default: no limit)'),
+  rate_schedule: RateScheduleSchema.optional().describe(
+    'JSON list of {from, to, days, download, upload}: other rates at times of the day',
+  ),
   lookup_timeout_ms: z
     .int()
     .min(50)

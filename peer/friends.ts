@@ -2,11 +2,23 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { z } from 'zod'
 import { parseRestUrl } from '../common/address.ts'
 import { errnoOf, NetworkError } from '../common/errors.ts'
-import type { PeerId } from '../common/ids.ts'
+import type { ContentId, PeerId } from '../common/ids.ts'
 import type { Logger } from '../common/log.ts'
 import { RestClient } from '../common/rest-client.ts'
-import { type Friend, PeerInfo, type PeerSearchQuery, PeerSearchResponse } from '../common/schemas.ts'
+import {
+  type Friend,
+  LIMITS,
+  PeerFileSchema,
+  PeerFilesResponse,
+  PeerInfo,
+  type PeerSearchQuery,
+  PeerSearchResponse,
+  SwarmMembersResponse,
+  type SwarmPeerBody,
+} from '../common/schemas.ts'
 import type { FriendPeer } from './locate/friends.ts'
+import type { SwarmFriend } from './neighbours.ts'
+import type { FriendPages } from './transfer/folder-listing.ts'
 
 export interface FriendsOptions {
   /** who this peer is: it is no friend of its own */
@@ -20,10 +32,15 @@ export interface FriendsOptions {
 }
 
 const MAX_FRIENDS = 64
+/** Bound on a page of a friend's files, ms. */
+const LISTING_MS = 5000
+const DetailedFiles = PeerFilesResponse.required({ grpc_port: true }).extend({
+  files: z.array(PeerFileSchema).max(LIMITS.pageSize),
+})
 const Saved = z.array(z.string()).max(MAX_FRIENDS)
 
 /** One friend: asked over REST, remembered with what was last seen of it. */
-class FriendClient implements FriendPeer {
+class FriendClient implements FriendPeer, FriendPages, SwarmFriend {
   readonly url: string
   readonly role: Friend['role']
   id: PeerId | null = null
@@ -38,6 +55,18 @@ class FriendClient implements FriendPeer {
 
   async search(query: PeerSearchQuery, signal: AbortSignal) {
     const answer = await this.#ask(this.#rest.call('GET', '/search', PeerSearchResponse, { query, signal }))
+    this.id = answer.peer
+    return answer
+  }
+
+  async swarm(id: ContentId, signal: AbortSignal): Promise<SwarmPeerBody[]> {
+    return (await this.#ask(this.#rest.call('GET', `/swarms/${id}`, SwarmMembersResponse, { signal }))).peers
+  }
+
+  /** A page of what it shares in a folder; that may take it longer than one lookup. */
+  async files(page: Parameters<FriendPages['files']>[0], signal: AbortSignal) {
+    const options = { query: { ...page, details: '1' }, signal, timeoutMs: LISTING_MS }
+    const answer = await this.#ask(this.#rest.call('GET', '/files', DetailedFiles, options))
     this.id = answer.peer
     return answer
   }
@@ -78,7 +107,7 @@ export class Friends {
   }
 
   /** In the order in which they are asked. */
-  peers(): readonly FriendPeer[] {
+  peers(): readonly (FriendPeer & FriendPages & SwarmFriend)[] {
     return this.#friends
   }
 

@@ -3,20 +3,25 @@ import { type App, createApp, documented } from '../../common/http.ts'
 import type { Logger } from '../../common/log.ts'
 import type { PeerInfo } from '../../common/schemas.ts'
 import type { Friends } from '../friends.ts'
+import type { Limits } from '../limits.ts'
 import type { LocalFiles, Self } from '../locate/local.ts'
 import type { Locator } from '../locate/locator.ts'
 import { addFileRoutes, type ServedFiles } from './files.ts'
 import { addFriendRoutes } from './friends.ts'
 import { type GuardOptions, ownUserOnly } from './guard.ts'
 import { addInfoRoutes } from './info.ts'
+import { addLimitRoutes } from './limits.ts'
 import { addLocateRoutes } from './locate.ts'
+import { addSwarmRoutes, type SwarmRouteDeps } from './swarms.ts'
 import { addTransferRoutes, type Transfers } from './transfers.ts'
 
 export interface PeerAppDeps {
   files: ServedFiles & LocalFiles
   friends: Friends
   locator: Locator
+  limits: Limits
   transfers: Transfers
+  swarms: SwarmRouteDeps
   self: () => Self
   info: () => PeerInfo
   log: Logger
@@ -35,7 +40,7 @@ export function createPeerApp(deps: PeerAppDeps, options: GuardOptions): App {
     log: deps.log,
     metrics: deps.metrics,
     guard: (app) => {
-      for (const path of ['/transfers', '/transfers/*', '/friends']) app.use(path, ownUser)
+      for (const path of ['/transfers', '/transfers/*', '/friends', '/limits', '/uploads']) app.use(path, ownUser)
       app.on(['PUT', 'POST', 'PATCH', 'DELETE'], '*', ownUser)
     },
     streams: (method, path) => method === 'PUT' && path.startsWith('/files/'),
@@ -44,6 +49,8 @@ export function createPeerApp(deps: PeerAppDeps, options: GuardOptions): App {
   addFileRoutes(app, deps)
   addLocateRoutes(app, deps)
   addFriendRoutes(app, deps)
+  addLimitRoutes(app, deps.limits)
   addTransferRoutes(app, deps.transfers)
+  addSwarmRoutes(app, deps.swarms)
   return documented(app, { title, description })
 }

@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { NetworkError } from '../../common/errors.ts'
 import { type App, type AppContext, answer, refusal } from '../../common/http.ts'
 import { type ContentId, type FileName, parseFileName } from '../../common/ids.ts'
+import { folderRange } from '../../common/paging.ts'
 import {
   type PeerFile,
   PeerFileSchema,
@@ -20,7 +21,7 @@ export interface ServedFiles {
   readonly size: number
   get(name: FileName): LocalFile | undefined
   /** sorted by name, those after `after` */
-  list(page: { after?: FileName | undefined; limit: number }): LocalFile[]
+  list(page: { after?: string | undefined; limit: number }): LocalFile[]
   open(id: ContentId): ContentReader
   /** Lands a body under a name, hashed and whole. `created` is false where the same content was there already. */
   receive(name: FileName, body: AsyncIterable<Uint8Array>): Promise<{ file: LocalFile; created: boolean }>
@@ -49,12 +50,15 @@ export function addFileRoutes(app: App, deps: { files: ServedFiles; self: () => 
       },
     }),
     (c) => {
-      const { limit, after, details } = c.req.valid('query')
-      const page = files.list({ after: after === undefined ? undefined : parseFileName(after), limit: limit + 1 })
+      const { limit, after, under, details } = c.req.valid('query')
+      const folder = folderRange(under)
+      const from = folder.from(after === undefined ? undefined : parseFileName(after))
+      const page = files.list({ after: from, limit: limit + 1 }).filter(({ name }) => folder.holds(name))
       const rows = page.slice(0, limit)
       const next = page.length > limit ? (rows.at(-1)?.name ?? null) : null
+      const { id: peer, grpcPort: grpc_port } = self()
       return c.json(
-        { peer: self().id, files: details === '1' ? rows.map(peerFile) : rows.map((file) => file.name), next },
+        { peer, grpc_port, files: details === '1' ? rows.map(peerFile) : rows.map((file) => file.name), next },
         200,
       )
     },

@@ -7,6 +7,9 @@ import { type CallOptions, RestClient } from '../../common/rest-client.ts'
 import {
   FriendsResponse,
   KnownPeersResponse,
+  type LimitsBody,
+  type LimitsChange,
+  LimitsResponse,
   type PeerFile,
   PeerFileSchema,
   PeerFilesResponse,
@@ -83,6 +86,18 @@ export class PeerClient {
     return this.#call('GET', '/peers', KnownPeersResponse)
   }
 
+  limits(): Promise<LimitsBody> {
+    return this.#call('GET', '/limits', LimitsResponse)
+  }
+
+  setLimits(change: LimitsChange): Promise<LimitsBody> {
+    return this.#call('PUT', '/limits', LimitsResponse, { body: change })
+  }
+
+  resetLimits(): Promise<LimitsBody> {
+    return this.#call('DELETE', '/limits', LimitsResponse)
+  }
+
   transfers(): Promise<z.infer<typeof TransfersResponse>> {
     return this.#call('GET', '/transfers', TransfersResponse)
   }
@@ -92,31 +107,34 @@ export class PeerClient {
   }
 
   transfer(id: string): Promise<TransferBody> {
-    return this.#call('GET', `/transfers/${encodeURIComponent(id)}`, TransferSchema)
+    return this.#call('GET', transferPath(id), TransferSchema)
   }
 
-  /** Works also once the user has interrupted: it is what an interrupted command ends with. */
   cancelTransfer(id: string): Promise<TransferBody> {
-    const signal = AbortSignal.timeout(5000)
-    return this.#rest.call('DELETE', `/transfers/${encodeURIComponent(id)}`, TransferSchema, { signal })
+    return this.#last('DELETE', transferPath(id))
   }
 
-  /** The states of a transfer, until its end state. */
-  async *transferEvents(id: string): AsyncGenerator<TransferBody> {
-    const { body } = await this.#rest.send('GET', `/transfers/${encodeURIComponent(id)}/events`, {
-      signal: this.#signal,
-      timeoutMs: NO_LIMIT,
-      headers: { accept: 'text/event-stream' },
-    })
-    for await (const { event, data } of serverSentEvents(body)) {
-      if (event !== 'transfer') continue
-      const parsed = TransferSchema.safeParse(jsonOf(data))
-      if (!parsed.success)
-        throw new NetworkError('corrupt', `the agent at ${this.url} sent an event that this program does not know`, {
-          reason: 'unknown_answer',
-        })
-      yield parsed.data
-    }
+  pauseTransfer(id: string): Promise<TransferBody> {
+    return this.#last('POST', `${transferPath(id)}/pause`)
+  }
+
+  resumeTransfer(id: string): Promise<TransferBody> {
+    return this.#call('POST', `${transferPath(id)}/resume`, TransferSchema)
+  }
+
+  /** `bytesPerSecond`: null for no limit of its own. */
+  limitTransfer(id: string, bytesPerSecond: number | null): Promise<TransferBody> {
+    return this.#call('PATCH', transferPath(id), TransferSchema, { body: { limit: bytesPerSecond } })
+  }
+
+  /** The states of a transfer, until its end state; `signal` ends it before. */
+  transferEvents(id: string, signal?: AbortSignal): AsyncGenerator<TransferBody> {
+    return this.#events(`${transferPath(id)}/events`, signal)
+  }
+
+  /** All transfers as they are, then each that changes, for as long as the agent runs. */
+  allTransferEvents(): AsyncGenerator<TransferBody> {
+    return this.#events('/transfers/events')
   }
 
   /** Streams `size` bytes to be shared under `name`. */
@@ -140,14 +158,40 @@ export class PeerClient {
     return this.#rest.close()
   }
 
+  /** Works also once the user has interrupted: it is what an interrupted command ends with. */
+  #last(method: 'POST' | 'DELETE', path: string): Promise<TransferBody> {
+    return this.#rest.call(method, path, TransferSchema, { signal: AbortSignal.timeout(5000) })
+  }
+
+  async *#events(path: string, signal?: AbortSignal): AsyncGenerator<TransferBody> {
+    const { body } = await this.#rest.send('GET', path, {
+      signal: signal ? AbortSignal.any([signal, this.#signal]) : this.#signal,
+      timeoutMs: NO_LIMIT,
+      headers: { accept: 'text/event-stream' },
+    })
+    for await (const { event, data } of serverSentEvents(body)) {
+      if (event !== 'transfer') continue
+      const parsed = TransferSchema.safeParse(jsonOf(data))
+      if (!parsed.success)
+        throw new NetworkError('corrupt', `the agent at ${this.url} sent an event that this program does not know`, {
+          reason: 'unknown_answer',
+        })
+      yield parsed.data
+    }
+  }
+
   #call<S extends z.ZodType>(
-    method: 'GET' | 'POST' | 'DELETE',
+    method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
     path: string,
     schema: S,
     options: CallOptions = {},
   ): Promise<z.output<S>> {
     return this.#rest.call(method, path, schema, { ...options, signal: this.#signal })
   }
+}
+
+function transferPath(id: string): string {
+  return `/transfers/${encodeURIComponent(id)}`
 }
 
 const DetailedFiles = PeerFilesResponse.extend({ files: z.array(PeerFileSchema).max(PAGE) })

@@ -2,7 +2,19 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { NetworkError } from '../../common/errors.ts'
 import type { PeerId } from '../../common/ids.ts'
 import type { PeerRow } from '../../common/schemas.ts'
-import { FakeAgent, friend, ID_A, ID_B, peerFile, provider, run, step, transfer } from './fake-agent.fixture.ts'
+import {
+  FakeAgent,
+  friend,
+  gave,
+  ID_A,
+  ID_B,
+  peerFile,
+  provider,
+  run,
+  start,
+  step,
+  transfer,
+} from './fake-agent.fixture.ts'
 import { width } from './text.ts'
 
 let agent: FakeAgent
@@ -343,8 +355,112 @@ test('refresh tells the files and the revision', async () => {
   expect((await on('refresh')).stdout).toBe('The agent shares 4 files (revision 9).\n')
 })
 
-test('transfers are listed and cancelled', async () => {
-  agent.transfer = [transfer('running', { bytes: 250_000, rate: 1_000_000 })]
-  expect((await on('transfers')).stdout).toMatch(/t1 +film.mkv +running +250 kB of 1 MB +1 MB\/s/)
-  expect((await on('transfers', 'cancel', 't1')).stdout).toBe('Transfer t1 of film.mkv is cancelled.\n')
+describe('transfers', () => {
+  test('are listed with what is most worth telling of each', async () => {
+    agent.transfer = [
+      transfer('running', { bytes: 250_000, rate: 1_000_000, eta_s: 0.75, providers: [gave('P2', 250_000)] }),
+      transfer('waiting', { transfer: '2', waiting: { retry_ms: 8000 } }),
+      transfer('failed', { transfer: '3', error: { code: 'corrupt', message: 'no provider is left' } }),
+      transfer('running', { transfer: '4', direction: 'push', providers: [gave('P7', 0)] }),
+      transfer('running', { transfer: '5', joined: '4', providers: ['P1', 'P2', 'P3', 'P4'].map((id) => gave(id, 1)) }),
+      transfer('running', { transfer: '6', file: 'lectures/', id: null, files: { total: 9, done: 4 } }),
+    ]
+    const { stdout } = await on('transfers')
+    expect(stdout).toMatch(/t1 +film.mkv +running +250 kB of 1 MB +1 MB\/s +0\.8 s +P2\n/)
+    expect(stdout).toMatch(/2 +film.mkv +waiting .* no provider at the moment; asks again in 8 s\n/)
+    expect(stdout).toMatch(/3 +film.mkv +failed .* no provider is left\n/)
+    expect(stdout).toMatch(/4 +film.mkv +running .* P7, pushed\n/)
+    expect(stdout).toMatch(/5 +film.mkv +running .* P1, P2, P3 and 1 more, with transfer 4\n/)
+    expect(stdout).toMatch(/6 +lectures\/ +running .* 4 of 9 files\n/)
+    expect(JSON.parse((await on('transfers', '--json')).stdout).transfers).toHaveLength(6)
+  })
+
+  test.each([
+    ['pause', 'POST', '/transfers/t1/pause', 'paused'],
+    ['resume', 'POST', '/transfers/t1/resume', 'queued'],
+    ['cancel', 'DELETE', '/transfers/t1', 'cancelled'],
+  ])('%s tells how it stands then', async (command, method, path, state) => {
+    agent.transfer = [transfer('running')]
+    expect((await on('transfers', command, 't1')).stdout).toBe(`Transfer t1 of film.mkv is ${state}.\n`)
+    expect(agent.requests).toMatchObject([{ method, path }])
+    expect(JSON.parse((await on('transfers', command, 't1', '--json')).stdout)).toMatchObject({ state })
+  })
+
+  test('limit is given as people give rates', async () => {
+    agent.transfer = [transfer('running')]
+    expect((await on('transfers', 'limit', 't1', '5MB/s')).stdout).toBe(
+      'Transfer t1 of film.mkv has a limit of 5 MB/s.\n',
+    )
+    expect((await on('transfers', 'limit', 't1', 'none')).stdout).toMatch(/has no limit of its own\.\n$/)
+    expect(agent.requests.map(({ body }) => body)).toEqual([{ limit: 5_000_000 }, { limit: null }])
+    expect(await on('transfers', 'limit', 't1', 'fast')).toMatchObject({ code: 2 })
+  })
+})
+
+describe('transfers --follow', () => {
+  /** The agent tells two transfers, then nothing, until the test ends it. */
+  function follow(args: string[], columns?: number) {
+    let end = () => {}
+    agent.hold = new Promise((resolve) => {
+      end = resolve
+    })
+    agent.transfer = [
+      transfer('running', { bytes: 250_000, rate: 1_000_000, eta_s: 0.75, providers: [gave('P2', 250_000)] }),
+      transfer('done', { transfer: 't2', bytes: 1_000_000, providers: [gave('P3', 1_000_000)] }),
+    ]
+    const interrupt = new AbortController()
+    const options = { signal: interrupt.signal, ...(columns === undefined ? {} : { columns }) }
+    const running = start(['transfers', '--follow', '--agent', agent.url, ...args], options)
+    return { ...running, interrupt: () => interrupt.abort(), end }
+  }
+
+  test('tells one line for each change, until Ctrl-C, which is no failure', async () => {
+    const { stdout, stderr, code, interrupt, end } = follow([])
+    await expect
+      .poll(() => stdout.text)
+      .toBe(
+        't1 film.mkv: running, 25 %, 250 kB of 1 MB, 1 MB/s, 0.8 s left, P2\nt2 film.mkv: done, 100 %, 1 of 1 MB, P3\n',
+      )
+    interrupt()
+    expect([await code, stderr.text]).toEqual([0, ''])
+    end()
+  })
+
+  test('with --json tells one document a line', async () => {
+    const { stdout, code, interrupt, end } = follow(['--json'])
+    await expect.poll(() => stdout.text.split('\n')).toHaveLength(3)
+    const [first] = stdout.text.split('\n')
+    expect(JSON.parse(first!)).toMatchObject({ transfer: 't1', state: 'running' })
+    interrupt()
+    expect(await code).toBe(0)
+    end()
+  })
+
+  test('on a terminal draws the table again in its place, those under way first', async () => {
+    const { stdout, code, interrupt, end } = follow([], 100)
+    await expect.poll(() => stdout.text).toMatch(/TRANSFER.*\n.*t1 .*running.*\n.*t2 .*done.*\n/)
+    expect(stdout.text).toContain('\x1b[J')
+    interrupt()
+    expect(await code).toBe(0)
+    end()
+  })
+
+  test('shows as many as fit, and counts the others', async () => {
+    const { stdout, code, interrupt, end } = follow([], 100)
+    agent.transfer = Array.from({ length: 40 }, (_, i) => transfer('running', { transfer: String(i + 1) }))
+    await expect.poll(() => stdout.text).toMatch(/and 20 more\n/)
+    const drawn = stdout.text.split('\x1b[J').at(-1)!
+    expect(drawn.match(/\n/g)).toHaveLength(22)
+    expect(drawn).toMatch(/40 +film\.mkv/)
+    interrupt()
+    expect(await code).toBe(0)
+    end()
+  })
+
+  test('says so where the agent goes away, exit 4', async () => {
+    const { stderr, code, end } = follow([])
+    end()
+    expect(await code).toBe(4)
+    expect(stderr.text).toMatch(/^peer: the agent at .* went away: its transfers go on once it runs again\n$/)
+  })
 })

@@ -1,21 +1,27 @@
 import { type Command, Option } from 'commander'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
-import { parseFileName } from '../../common/ids.ts'
-import type { TransferBody } from '../../common/schemas.ts'
+import { parseFileName, printable } from '../../common/ids.ts'
+import { parseRate } from '../../common/rate.ts'
+import type { TransferBody, TransferRequest } from '../../common/schemas.ts'
 import { noneAnswered } from '../locate/outcome.ts'
 import { pick } from './choices.ts'
 import type { Cli } from './cli.ts'
 import type { PeerClient } from './client.ts'
+import { explain } from './explain.ts'
 import type { DownloadOptions } from './find-providers.ts'
 import { followTransfer } from './follow.ts'
 import { notFound } from './locate.ts'
 import { beginningHint, type ExactQuery, parseIdBeginning, parseQuery, viaOption } from './query.ts'
 import { noteDegradation } from './steps.ts'
-import { isThereAlready, summary } from './summary.ts'
+import { efficiency, isThereAlready, summary } from './summary.ts'
+import { styled } from './text.ts'
+
+/** As long as a timer can wait. */
+const MAX_WAIT_S = 2_000_000
 
 export function define(command: Command, cli: Cli): void {
   command
-    .argument('<file>', 'its exact name, or its content id')
+    .argument('<file>', 'its exact name, its content id, or a folder with "/" at its end')
     .option(
       '-o, --output <path>',
       'where it lands: a file, or a folder (default: the shared folder of the agent; with --maestro or --peer, this folder)',
@@ -28,13 +34,34 @@ export function define(command: Command, cli: Cli): void {
     .option('--id <digits>', 'of several contents with this name the one whose id begins so', parseIdBeginning)
     .addOption(viaOption().conflicts(['maestro', 'peer']))
     .option('--dummy', 'simulate: the whole conversation, but no byte moves')
+    .addOption(new Option('--limit <rate>', 'bytes a second at most, such as 5MB/s or 40Mbit').argParser(parseRate))
+    .addOption(
+      new Option(
+        '--wait <seconds>',
+        'how long there may be no provider before it is given up (default: through the agent as long as it takes; with -o, --maestro or --peer not at all)',
+      ).argParser(parseSeconds),
+    )
+    .addOption(
+      new Option('-d, --detach', 'start it in the agent, print its number and return').conflicts([
+        'output',
+        'maestro',
+        'peer',
+        'wait',
+        'explain',
+      ]),
+    )
+    .option('--explain', 'show who was asked, who gave what, and who was dropped or banned and why')
     .addOption(new Option('--maestro <url>', 'without an agent: look it up in this Maestro').conflicts('peer'))
     .option('--peer <url>', 'without an agent: fetch it from this peer')
     .addHelpText(
       'after',
       `
-Without -o it lands in the agent's shared folder, and so is offered onward. Every byte is verified. An interrupted
-download resumes when the same command is given again.
+Without -o it lands in the agent's shared folder, and so is offered onward. Every byte is verified. Ctrl-C pauses it in
+the agent, and the same command goes on with it; an interrupted one keeps what it has.
+
+"1.08 of the bound" at the end compares its time with the least that its bytes could have taken: all of it at the rate
+of the best second. That is what a taker can see; how fast the lines of others are, it can't. A download of less than
+two seconds is too short to tell.
 
 Examples:
   peer download film.mkv
@@ -42,12 +69,16 @@ Examples:
   peer download film.mkv --as copy.mkv --via friends
   peer download film.mkv --id 54acbf386a83
   peer download film.mkv --dummy
+  peer download film.mkv --limit 5MB/s --detach
+  peer download film.mkv --explain
+  peer download lectures/
   peer download film.mkv --maestro http://192.168.1.10:9000 -o .`,
     )
     .action(async (text: string, options: DownloadOptions) => {
-      const query = parseQuery(text)
       const here = options.output !== undefined || options.maestro !== undefined || options.peer !== undefined
-      const fetch = here ? (await import('./leech.ts')).leech : throughAgent
+      if (text.endsWith('/')) return throughAgent(folderRequest(text, here, options), options, await cli.agent(), cli)
+      const query = parseQuery(text)
+      const fetch = here ? (await import('./leech.ts')).leech : file
       await fetch(query, options, cli).catch((error: unknown) => {
         const known = asNetworkError(error)
         if (known.code !== 'not_found' || options.id !== undefined) throw known
@@ -56,21 +87,71 @@ Examples:
     })
 }
 
-/** The agent fetches it into its shared folder. */
-async function throughAgent(query: ExactQuery, options: DownloadOptions, cli: Cli): Promise<void> {
+function folderRequest(text: string, here: boolean, { id, via }: DownloadOptions): TransferRequest {
+  const folder = parseFileName(text.replace(/\/+$/, ''))
+  if (here)
+    throw new NetworkError(
+      'invalid',
+      `a folder is fetched by the agent into its shared folder: leave out -o, --maestro and --peer; --as gives "${folder}/" another name there`,
+    )
+  if (id !== undefined || via !== undefined)
+    throw new NetworkError('invalid', 'a folder is fetched by its name from all who have it: leave out --id and --via')
+  return { folder }
+}
+
+async function file(query: ExactQuery, options: DownloadOptions, cli: Cli): Promise<void> {
   const agent = await cli.agent()
-  const { as, via, dummy } = options
+  const { as, via } = options
   const what = options.id === undefined ? { ...query, as } : await chosen(options.id, query, options, agent)
-  const transfer = await followTransfer(agent, { ...what, via, mode: dummy ? 'dummy' : undefined }, cli)
+  await throughAgent({ ...what, via }, options, agent, cli)
+}
+
+/** The agent fetches it into its shared folder. */
+async function throughAgent(
+  what: TransferRequest,
+  options: DownloadOptions,
+  agent: PeerClient,
+  cli: Cli,
+): Promise<void> {
+  const { as = what.as, dummy, limit } = options
+  const request = { ...what, as, mode: dummy ? ('dummy' as const) : undefined, limit }
+  if (options.detach) {
+    const { transfer, file } = await agent.startTransfer(request).then(told(cli))
+    cli.out.line(
+      styled('bold', file ?? 'download'),
+      `: transfer ${transfer} goes on in the agent; "peer transfers --follow" shows it`,
+    )
+    return
+  }
+  const transfer = await followTransfer(agent, request, options, cli)
   await tellTheWay(transfer, agent, cli)
+  if (options.explain) explain(transfer, cli.out)
   if (transfer.state === 'failed' || transfer.state === 'cancelled')
     throw (
       NetworkError.fromBody(transfer) ??
       new NetworkError('cancelled', 'cancelled from elsewhere: run the same command again to resume')
     )
-  cli.out.document(transfer)
+  cli.out.document({ ...transfer, ...efficiency(transfer) })
   const name = transfer.file ?? transfer.id ?? ''
   cli.out.line(...summary({ ...transfer, name, where: 'in the shared folder' }))
+}
+
+/** Tells the answer as a document, and hands it on. */
+function told(cli: Cli): (answer: TransferBody) => TransferBody {
+  return (answer) => {
+    cli.out.document(answer)
+    return answer
+  }
+}
+
+/** @throws NetworkError `invalid` */
+function parseSeconds(text: string): number {
+  const seconds = Number(text)
+  if (text.trim() !== '' && seconds >= 0 && seconds <= MAX_WAIT_S) return seconds
+  throw new NetworkError(
+    'invalid',
+    `--wait is "${printable(text)}": it must be a number of seconds, up to ${MAX_WAIT_S}`,
+  )
 }
 
 /** The content that begins so, under the name that was asked for. */

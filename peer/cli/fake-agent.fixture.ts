@@ -6,12 +6,14 @@ import { HTTP_STATUS, type NetworkError } from '../../common/errors.ts'
 import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
 import type {
   Friend,
+  LimitsBody,
   LocatedProvider,
   LookupStep,
   PeerFile,
   PeerInfo,
   PeerRow,
   TransferBody,
+  TransferProvider,
 } from '../../common/schemas.ts'
 import type { Io, Terminal } from './io.ts'
 import { runCli } from './program.ts'
@@ -40,6 +42,13 @@ export class FakeAgent {
   known: { id: PeerId | null; rest: string }[] = []
   peers: PeerRow[] = []
   located: { peers: LocatedProvider[]; steps: LookupStep[] } = { peers: [], steps: [] }
+  limits: LimitsBody = {
+    download: null,
+    upload: null,
+    schedule: [],
+    now: { download: null, upload: null, until: null },
+    set: [],
+  }
   /** states that a transfer goes through, the first one answered to its POST */
   transfer: TransferBody[] = []
   /** the last state is told once this is so */
@@ -78,7 +87,7 @@ export class FakeAgent {
   #app(): Hono {
     const app = new Hono()
     app.use(async (c, next) => {
-      const text = c.req.method === 'PUT' ? '' : await c.req.text()
+      const text = c.req.method === 'PUT' && c.req.path.startsWith('/files/') ? '' : await c.req.text()
       this.requests.push({
         method: c.req.method,
         path: c.req.path,
@@ -124,10 +133,21 @@ export class FakeAgent {
       this.friends = this.friends.filter(({ url }) => url !== c.req.query('url'))
       return c.json({ friends: this.friends })
     })
+    app.on(['GET', 'PUT', 'DELETE'], '/limits', (c) => c.json(this.limits))
     // The Maestro's list and a peer's have the same path; the test serves one of the two.
     app.get('/peers', (c) => c.json({ peers: this.known.length > 0 ? this.known : this.peers, next: null }))
     app.get('/transfers', (c) => c.json({ transfers: this.transfer }))
     app.post('/transfers', (c) => c.json(this.transfer[0], 202))
+    app.get('/transfers/events', (c) =>
+      streamSSE(c, async (stream) => {
+        await stream.write(': nothing has changed\n\n')
+        for (const state of this.transfer) await stream.writeSSE({ event: 'transfer', data: JSON.stringify(state) })
+        await this.hold
+      }),
+    )
+    app.post('/transfers/:id/pause', (c) => c.json({ ...this.transfer.at(-1), state: 'paused' }))
+    app.post('/transfers/:id/resume', (c) => c.json({ ...this.transfer.at(-1), state: 'queued' }))
+    app.patch('/transfers/:id', async (c) => c.json({ ...this.transfer.at(-1), ...(await c.req.json()) }))
     app.get('/transfers/:id', (c) => c.json(this.transfer.at(-1)))
     app.delete('/transfers/:id', (c) => c.json({ ...this.transfer.at(-1), state: 'cancelled' }))
     app.get('/transfers/:id/events', (c) =>
@@ -171,17 +191,31 @@ export function step(strategy: LookupStep['strategy'], outcome: LookupStep['outc
   return { strategy, outcome, asked, found: outcome === 'found' ? 1 : 0, ms: 3.25, detail: null }
 }
 
+export function gave(peer: string, bytes: number, more: Partial<TransferProvider> = {}): TransferProvider {
+  const known = { address: `10.0.0.2:50051`, state: 'connected', reason: null, pieces: 4, rate: 0 } as const
+  return { peer: peer as PeerId, ...known, bytes, ...more }
+}
+
 export function transfer(state: TransferBody['state'], more: Partial<TransferBody> = {}): TransferBody {
   return {
     transfer: 't1',
     state,
     mode: 'real',
+    direction: 'download',
     file: 'film.mkv',
     id: ID_A,
     size: 1_000_000,
     bytes: 0,
     resumed_bytes: 0,
+    received: 0,
+    pieces: null,
+    files: null,
     rate: 0,
+    peak_rate: 0,
+    waiting: null,
+    joined: null,
+    limit: null,
+    eta_s: null,
     via: null,
     providers: [],
     steps: [],

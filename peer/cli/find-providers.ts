@@ -1,4 +1,4 @@
-import type { FileName } from '../../common/ids.ts'
+import type { ContentId, FileName } from '../../common/ids.ts'
 import type { LocatedProvider, LookupStep, StrategyName } from '../../common/schemas.ts'
 import { noneAnswered } from '../locate/outcome.ts'
 import type { RpcClients } from '../rpc/client.ts'
@@ -18,6 +18,12 @@ export interface DownloadOptions {
   dummy?: boolean
   maestro?: string
   peer?: string
+  /** bytes a second; null: no limit */
+  limit?: number | null
+  /** how long there may be no provider, s */
+  wait?: number
+  detach?: boolean
+  explain?: boolean
 }
 
 interface Lookup {
@@ -45,6 +51,12 @@ export async function findProviders(
   const id = options.id !== undefined && known.length > 0 ? pick(options.id, known) : query.id
   const choice = choose({ ...query, id, as: options.as }, known, steps)
   return { ...choice, via, steps }
+}
+
+/** Who has it now, where a download goes on: as `findProviders`, but says nothing. */
+export async function findAgain(id: ContentId, options: DownloadOptions, cli: Cli): Promise<LocatedProvider[]> {
+  const { providers } = await lookUp({ id }, options, cli)
+  return providers.filter((provider) => provider.id === id)
 }
 
 async function lookUp(query: ExactQuery, options: DownloadOptions, cli: Cli): Promise<Lookup> {

@@ -1,58 +1,135 @@
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
-import { isEndState, type TransferBody, type TransferRequest } from '../../common/schemas.ts'
+import {
+  type FetchProgressBody,
+  isEndState,
+  type TransferBody,
+  type TransferProvider,
+  type TransferRequest,
+} from '../../common/schemas.ts'
 import type { Cli } from './cli.ts'
 import type { PeerClient } from './client.ts'
+import { Patience } from './patience.ts'
 import type { Progress } from './progress.ts'
 
-/** Starts a download at the agent and stays with it until it ends, with progress. Ctrl-C cancels it there. */
-export async function followTransfer(agent: PeerClient, request: TransferRequest, cli: Cli): Promise<TransferBody> {
+export interface FollowOptions {
+  /** how long there may be no provider (default: as long as it takes), s */
+  wait?: number | undefined
+}
+
+/** Starts a download at the agent and stays with it until it ends, with progress. Ctrl-C pauses it there. */
+export async function followTransfer(
+  agent: PeerClient,
+  request: TransferRequest,
+  { wait }: FollowOptions,
+  cli: Cli,
+): Promise<TransferBody> {
   const started = await agent.startTransfer(request)
+  tellWhatWas(started, cli)
   const progress = cli.out.progress(started.file ?? request.file ?? 'download')
+  const patience = new Patience(wait)
+  let before = started
   try {
-    for await (const transfer of states(agent, started)) {
+    for await (const transfer of states(agent, started, patience.signal)) {
       if (isEndState(transfer.state)) return transfer
+      patience.waits(transfer.state === 'waiting')
+      tellChange(before, transfer, progress, cli)
       show(transfer, progress)
+      before = transfer
     }
     throw gone(agent)
   } catch (error) {
-    if (cli.io.signal.aborted) throw await cancel(agent, started)
+    if (cli.io.signal.aborted) throw await pause(agent, started)
+    if (patience.signal.aborted) throw await giveUp(agent, started, patience)
     throw asNetworkError(error).code === 'unavailable' ? gone(agent, error) : error
   } finally {
+    patience.end()
     progress.stop()
   }
 }
 
-function show({ state, id, size, bytes, rate }: TransferBody, progress: Progress): void {
-  if (state === 'locating') progress.phase(id === null ? 'asking who has it' : 'checking what is here already')
+/** How a fetch stands, on the bar. */
+export function show(fetch: FetchProgressBody & Pick<TransferBody, 'state' | 'id'>, progress: Progress): void {
+  const { state, id, size, bytes, rate, pieces, files, providers, waiting } = fetch
+  if (state === 'queued') progress.phase('waits for other transfers to end')
+  else if (state === 'locating')
+    progress.phase(id === null && files === null ? 'asking who has it' : 'checking what is here already')
+  else if (state === 'waiting') progress.waiting(waiting?.retry_ms ?? 0)
+  else if (state === 'paused') progress.phase('paused')
   else if (state === 'verifying') progress.phase('all is here and verified; saving it')
-  else if (size !== null) progress.update(bytes, size, rate)
+  else if (size !== null) {
+    const whole = files ? `${files.done}/${files.total} files` : undefined
+    const parts = whole ?? (pieces ? `${pieces.verified}/${pieces.total} pieces` : undefined)
+    progress.update(bytes, size, { rate, parts, peers: providers.filter(isConnected).length })
+  }
+}
+
+function isConnected(provider: TransferProvider): boolean {
+  return provider.state === 'connected'
+}
+
+/** What was asked for may be under way already, or have been paused. */
+function tellWhatWas(started: TransferBody, cli: Cli): void {
+  const { transfer, state } = started
+  const at = shareText(started)
+  if (state === 'running' || state === 'waiting' || state === 'verifying')
+    cli.out.note(`joined transfer ${transfer}, which runs already${at}`)
+  else if (!isEndState(state) && started.bytes > 0) cli.out.note(`goes on with transfer ${transfer}${at}`)
+}
+
+function tellChange(before: TransferBody, now: TransferBody, progress: Progress, cli: Cli): void {
+  const text =
+    now.joined !== null && before.joined === null
+      ? `joined transfer ${now.joined}, which runs already${shareText(now)}`
+      : now.state === 'paused' && before.state !== 'paused'
+        ? `paused from elsewhere${shareText(now)}: "peer transfers resume ${now.transfer}" goes on with it`
+        : undefined
+  if (text === undefined) return
+  progress.clear()
+  cli.out.note(text)
 }
 
 /** What the agent tells of it; where its events break off, what it says when asked. */
-async function* states(agent: PeerClient, started: TransferBody): AsyncGenerator<TransferBody> {
+async function* states(agent: PeerClient, started: TransferBody, signal: AbortSignal): AsyncGenerator<TransferBody> {
   yield started
   if (isEndState(started.state)) return
   try {
-    yield* agent.transferEvents(started.transfer)
+    yield* agent.transferEvents(started.transfer, signal)
   } catch (error) {
-    if (asNetworkError(error).code === 'cancelled') throw error
+    if (asNetworkError(error).code === 'cancelled' || signal.aborted) throw error
   }
   yield await agent.transfer(started.transfer)
 }
 
-async function cancel(agent: PeerClient, { transfer }: TransferBody): Promise<NetworkError> {
+async function pause(agent: PeerClient, { transfer }: TransferBody): Promise<NetworkError> {
   try {
-    const { bytes, size } = await agent.cancelTransfer(transfer)
-    const share = size === null || size === 0 ? '' : ` at ${Math.floor((bytes / size) * 100)} %`
+    const paused = await agent.pauseTransfer(transfer)
     return new NetworkError(
       'cancelled',
-      `cancelled in the agent${share}: what arrived is kept, and the same command resumes`,
+      `paused${shareText(paused)}: "peer transfers resume ${transfer}" or the same command goes on with it`,
     )
   } catch (error) {
     const { code, message } = asNetworkError(error)
-    if (code === 'conflict') return new NetworkError('cancelled', 'it had ended already: see "peer transfers"')
+    if (code === 'conflict') return new NetworkError('cancelled', `stopped watching: ${message}`)
     return new NetworkError('cancelled', `stopped watching, but the agent goes on with it: ${message}`)
   }
+}
+
+async function giveUp(agent: PeerClient, { transfer }: TransferBody, patience: Patience): Promise<NetworkError> {
+  const { message } = patience.error
+  return agent.cancelTransfer(transfer).then(
+    (ended) =>
+      new NetworkError(
+        'unavailable',
+        `${message}${shareText(ended)}: what arrived is kept, and the same command resumes`,
+      ),
+    (error: unknown) =>
+      new NetworkError('unavailable', `${message}, but the agent goes on with it: ${asNetworkError(error).message}`),
+  )
+}
+
+/** ` at 41 %` */
+export function shareText({ bytes, size }: Pick<TransferBody, 'bytes' | 'size'>): string {
+  return size === null || size === 0 ? '' : ` at ${Math.floor((bytes / size) * 100)} %`
 }
 
 function gone(agent: PeerClient, cause?: unknown): NetworkError {

@@ -13,6 +13,7 @@ export interface Terminal {
   write(text: string): unknown
   readonly isTTY?: boolean | undefined
   readonly columns?: number | undefined
+  readonly rows?: number | undefined
 }
 
 /** The process itself. The first Ctrl-C lets the command end well; a later one ends it. */

@@ -1,19 +1,21 @@
 import { basename, dirname } from 'node:path'
 import { systemClock } from '../../common/clock.ts'
 import { NetworkError } from '../../common/errors.ts'
-import type { PeerId } from '../../common/ids.ts'
 import { FolderLanding } from '../catalog/folder-landing.ts'
 import { SharedFolder } from '../catalog/shared-folder.ts'
 import { WorkerHasher } from '../hashing/worker-hasher.ts'
 import { RpcClients } from '../rpc/client.ts'
 import type { Choice } from '../transfer/choose.ts'
-import { Downloader, type DownloadObserver } from '../transfer/downloader.ts'
+import { Downloader } from '../transfer/downloader.ts'
+import { FetchProgress } from '../transfer/progress.ts'
 import type { Cli } from './cli.ts'
 import { destination, sizeThere } from './destination.ts'
-import { type DownloadOptions, findProviders } from './find-providers.ts'
-import type { Progress } from './progress.ts'
+import { explain } from './explain.ts'
+import { type DownloadOptions, findAgain, findProviders } from './find-providers.ts'
+import { shareText, show } from './follow.ts'
+import { Patience } from './patience.ts'
 import type { ExactQuery } from './query.ts'
-import { type Fetched, summary } from './summary.ts'
+import { efficiency, type Fetched, summary } from './summary.ts'
 
 /** Downloads in this process, to a path of this machine. */
 export async function leech(query: ExactQuery, options: DownloadOptions, cli: Cli): Promise<void> {
@@ -23,88 +25,80 @@ export async function leech(query: ExactQuery, options: DownloadOptions, cli: Cl
   const { id, name, via, steps } = choice
   const path = await destination(name, options.output)
   const there = await sizeThere(path, id, cli)
-  const { notes, ...fetched } =
-    there === undefined ? await fetchTo(path, choice, clients, options.dummy ?? false, cli) : nothingFetched(there)
-  cli.out.document({ file: name, id, path, via, ...fetched, steps, notes })
+  const progress = new FetchProgress({ clock: systemClock })
+  const begin = performance.now()
+  let state: Fetched['state'] = 'done'
+  try {
+    if (there !== undefined) progress.alreadyHere(there)
+    else state = await fetchTo(path, choice, progress, clients, options, cli)
+  } finally {
+    for (const note of progress.notes) cli.out.note(note)
+    if (options.explain) explain({ steps, providers: progress.snapshot().providers }, cli.out)
+  }
+  const seconds = (performance.now() - begin) / 1000
+  const { waiting: _, ...numbers } = progress.snapshot()
+  const fetched = { ...numbers, state, seconds }
+  const { notes } = progress
+  cli.out.document({ file: name, id, path, via, ...fetched, ...efficiency(fetched), steps, notes })
   cli.out.line(...summary({ ...fetched, via, name: basename(path), where: `in ${path}` }))
-}
-
-type Outcome = Omit<Fetched, 'name' | 'where' | 'via'> & { notes: string[] }
-
-function nothingFetched(size: number): Outcome {
-  return { state: 'done', size, bytes: size, resumed_bytes: size, seconds: 0, providers: [], notes: [] }
 }
 
 async function fetchTo(
   path: string,
   { id, name, providers }: Choice,
+  progress: FetchProgress,
   clients: RpcClients,
-  dummy: boolean,
+  options: DownloadOptions,
   cli: Cli,
-): Promise<Outcome> {
+): Promise<'done' | 'simulated'> {
   const hasher = new WorkerHasher()
   cli.onClose(() => hasher.close())
   const folder = SharedFolder.open(dirname(path))
   const landing = new FolderLanding({ folder, hasher, pathOf: () => basename(path) }, { reserveBytes: 0 })
   const downloader = new Downloader({ landing, hasher, clock: systemClock })
-  const sources = providers.map((provider) => clients.source(provider))
-  const progress = cli.out.progress(basename(path))
-  progress.phase('checking what is there already')
-  const tally = new Tally(progress)
-  const begin = performance.now()
+  const patience = new Patience(options.wait)
+  const bar = cli.out.progress(basename(path))
+  const unlisten = progress.listen(() => {
+    patience.waits(progress.phase === 'waiting')
+    show({ ...progress.snapshot(), state: progress.phase, id }, bar)
+  })
+  bar.phase('checking what is there already')
   try {
-    const { outcome } = await downloader.run({ id, name, sources, dummy, observer: tally }, cli.io.signal)
-    return {
-      state: outcome,
-      size: tally.size,
-      bytes: tally.bytes,
-      resumed_bytes: tally.resumed,
-      seconds: (performance.now() - begin) / 1000,
-      providers: [...tally.taken].map(([peer, bytes]) => ({ peer, bytes })),
-      notes: tally.notes,
-    }
-  } catch (error) {
-    if (!cli.io.signal.aborted) throw error
-    const share = tally.size === 0 ? '' : ` at ${Math.floor((tally.bytes / tally.size) * 100)} %`
-    throw new NetworkError(
-      'cancelled',
-      `cancelled${share}: what arrived is kept, and the same command resumes`,
-      {},
-      error,
+    const { outcome, received } = await downloader.run(
+      {
+        id,
+        names: () => [name],
+        sources: providers.map((provider) => clients.source(provider)),
+        discover: async () => (await findAgain(id, options, cli)).map((provider) => clients.source(provider)),
+        dummy: options.dummy ?? false,
+        patient: options.wait !== undefined,
+        rate: () => options.limit ?? undefined,
+        observer: progress,
+      },
+      AbortSignal.any([cli.io.signal, patience.signal]),
     )
+    progress.ended(received)
+    return outcome
+  } catch (error) {
+    const share = shareText(progress.snapshot())
+    if (cli.io.signal.aborted)
+      throw new NetworkError(
+        'cancelled',
+        `cancelled${share}: what arrived is kept, and the same command resumes`,
+        {},
+        error,
+      )
+    if (patience.signal.aborted)
+      throw new NetworkError(
+        'unavailable',
+        `${patience.error.message}${share}: what arrived is kept, and the same command resumes`,
+        {},
+        error,
+      )
+    throw error
   } finally {
-    progress.stop()
-    for (const note of tally.notes) cli.out.note(note)
-  }
-}
-
-/** Keeps count of a download as it goes. Bytes. */
-class Tally implements DownloadObserver {
-  size = 0
-  resumed = 0
-  bytes = 0
-  readonly taken = new Map<PeerId, number>()
-  readonly notes: string[] = []
-  readonly #progress: Progress
-
-  constructor(progress: Progress) {
-    this.#progress = progress
-  }
-
-  onManifest({ size }: { size: number }, resumedBytes: number): void {
-    this.size = size
-    this.resumed = resumedBytes
-    this.bytes = resumedBytes
-    this.#progress.update(this.bytes, size)
-  }
-
-  onVerified(peer: PeerId, bytes: number): void {
-    this.taken.set(peer, (this.taken.get(peer) ?? 0) + bytes)
-    this.bytes += bytes
-    this.#progress.update(this.bytes, this.size)
-  }
-
-  onNote(note: string): void {
-    this.notes.push(note)
+    unlisten()
+    patience.end()
+    bar.stop()
   }
 }

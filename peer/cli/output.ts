@@ -7,6 +7,12 @@ import { plain, STYLES, type Text } from './text.ts'
 
 const LONGEST_TEXT = 4096
 
+export interface Screen {
+  /** of a table, its title included, that fit */
+  readonly rows: number
+  draw(columns: readonly Column[], rows: readonly (readonly Cell[])[]): void
+}
+
 /**
  * Everything that a command says. What it says is escaped here, whatever its origin: no escape sequence from a peer
  * reaches the terminal. With `json`, stdout gets one document and nothing else.
@@ -25,6 +31,11 @@ export class Output {
     if (this.json) this.#io.stdout.write(`${jsonText(value)}\n`)
   }
 
+  /** One of many documents, in a line of its own; only with --json. */
+  documentLine(value: unknown): void {
+    if (this.json) this.#io.stdout.write(`${jsonText(value, 0)}\n`)
+  }
+
   /** A line of the answer for people. */
   line(...parts: Text[]): void {
     if (!this.json) this.#io.stdout.write(`${paintAll(parts, this.#io.stdout, this.#io)}\n`)
@@ -37,8 +48,29 @@ export class Output {
 
   table(columns: readonly Column[], rows: readonly (readonly Cell[])[], on: 'stdout' | 'stderr' = 'stdout'): void {
     if (this.json) return
+    for (const line of this.#tableLines(columns, rows, on)) this.#io[on].write(`${line}\n`)
+  }
+
+  /** A table that is drawn again in its place each time; undefined where stdout is no terminal, or can't be drawn upon. */
+  screen(): Screen | undefined {
+    const { stdout, env } = this.#io
+    if (this.json || !stdout.isTTY || env.TERM === 'dumb') return undefined
+    let drawn = 0
+    return {
+      // The last line stays free for the cursor.
+      rows: Math.max(1, (stdout.rows ?? 24) - 2),
+      draw: (columns, rows) => {
+        const lines = this.#tableLines(columns, rows, 'stdout')
+        const back = drawn > 0 ? `\x1b[${drawn}A` : ''
+        stdout.write(`${back}\r\x1b[J${lines.map((line) => `${line}\n`).join('')}`)
+        drawn = lines.length
+      },
+    }
+  }
+
+  #tableLines(columns: readonly Column[], rows: readonly (readonly Cell[])[], on: 'stdout' | 'stderr'): string[] {
     const terminal = this.#io[on]
-    const lines = renderTable(
+    return renderTable(
       columns,
       rows.map((row) => row.map(escapedCell)),
       {
@@ -46,7 +78,6 @@ export class Output {
         paint: (text) => paint(text, showsColour(terminal, this.#io)),
       },
     )
-    for (const line of lines) terminal.write(`${line}\n`)
   }
 
   /** Names and their values, aligned. */
@@ -69,8 +100,8 @@ export class Output {
 }
 
 /** JSON in which also those characters are escaped that JSON allows and terminals act upon. */
-function jsonText(value: unknown): string {
-  return JSON.stringify(value, null, 2).replace(/[\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
+function jsonText(value: unknown, indent = 2): string {
+  return JSON.stringify(value, null, indent).replace(/[\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
     [...Array(character.length).keys()]
       .map((i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, '0')}`)
       .join(''),

@@ -3,7 +3,7 @@ import { VERSION } from '../../common/project.ts'
 import { FakeAgent, provider, run } from './fake-agent.fixture.ts'
 
 const COMMANDS =
-  'run status list network search locate download upload transfers friends add-peer remove-peer discover refresh hash completion'.split(
+  'run status list network search locate download upload transfers limits friends add-peer remove-peer discover refresh hash completion'.split(
     ' ',
   )
 
@@ -100,6 +100,7 @@ describe('completion', () => {
   test('offers commands, options and their values', async () => {
     expect(await printed(['complete', '--', 'down'])).toMatch(/^download\t/)
     expect(await printed(['complete', '--', 'download', '--'])).toMatch(/--output\t[\s\S]*--json\t/)
+    expect(await printed(['complete', '--', 'transfers', ''])).toMatch(/^pause\t.*\nresume\t.*\ncancel\t.*\nlimit\t/)
     expect(await printed(['complete', '--', 'locate', '--via', ''])).toMatch(/^local\t\nmaestro\t\nfriends\t/)
   })
 

@@ -16,7 +16,11 @@ const COMMANDS: Record<string, { summary: string; hidden?: boolean; load: () => 
   locate: { summary: 'who has a file: by exact name or content id', load: () => import('./locate.ts') },
   download: { summary: 'fetch a file, verified', load: () => import('./download.ts') },
   upload: { summary: 'share a file here, or push it to another peer', load: () => import('./upload.ts') },
-  transfers: { summary: 'downloads of the agent: list them, cancel one', load: () => import('./transfers.ts') },
+  transfers: {
+    summary: 'transfers of the agent: list them, pause, resume, cancel one',
+    load: () => import('./transfers.ts'),
+  },
+  limits: { summary: 'how fast the agent may download and upload', load: () => import('./limits.ts') },
   friends: { summary: 'the peers that the agent asks directly', load: () => import('./friends.ts') },
   'add-peer': { summary: 'make a peer a friend of the agent', load: () => import('./add-peer.ts') },
   'remove-peer': { summary: 'end a friendship', load: () => import('./remove-peer.ts') },

@@ -61,11 +61,33 @@ test('a simulated download writes nothing', async () => {
   await expect(stat(join(folder, 'P2/never.mkv'))).rejects.toThrow()
 })
 
+test('a download that is interrupted is paused, and the same command goes on with it', async () => {
+  const download = ['download', 'film.mkv', '--as', 'slow.mkv']
+  const interrupt = new AbortController()
+  const first = start([...download, '--limit', '400KB/s', '--agent', p2], { signal: interrupt.signal })
+  const transfer = async () => JSON.parse((await on(p2, 'transfers', '--json')).stdout).transfers[0]
+  await expect.poll(async () => (await transfer()).bytes).toBeGreaterThan(0)
+  interrupt.abort()
+  expect(await first.code).toBe(1)
+  const { transfer: number, limit } = await transfer()
+  expect(first.stderr.text).toMatch(
+    new RegExp(`^peer: paused at \\d+ %: "peer transfers resume ${number}" or the same`),
+  )
+  expect(limit).toBe(400_000)
+  expect((await on(p2, 'transfers')).stdout).toMatch(/slow\.mkv +paused /)
+  await on(p2, 'transfers', 'limit', number, 'none')
+  const second = await on(p2, ...download)
+  expect(second.stderr).toMatch(new RegExp(`^goes on with transfer ${number} at \\d+ %\n`))
+  expect(second.stdout).toMatch(/^slow\.mkv: verified, 1 MB in /)
+  expect((await bytesOf('P2/slow.mkv')).equals(FILM)).toBe(true)
+})
+
 test('a download to a path asks the agent who has it, and leaves nothing else there', async () => {
   await mkdir(join(folder, 'out'))
   const { stdout, code } = await on(p2, 'download', 'film.mkv', '-o', join(folder, 'out'))
   expect(code).toBe(0)
-  expect(stdout).toMatch(/^film.mkv: verified, 1 MB in .*, from P1, via friends, in .*\/out\/film.mkv\n$/)
+  // By then P2 has it too.
+  expect(stdout).toMatch(/^film.mkv: verified, 1 MB in .*, from .*P1.*, via friends, in .*\/out\/film.mkv\n$/)
   expect(await readdir(join(folder, 'out'))).toEqual(['film.mkv'])
   expect((await bytesOf('out/film.mkv')).equals(FILM)).toBe(true)
 })

@@ -84,11 +84,36 @@ describe('progress', () => {
     expect(progressLine({ ...state, columns: 57 })).toBe('film.mkv  45 %  450 MB of 1 GB  100 MB/s  5.5 s left')
   })
 
+  const swarm = { ...state, parts: '461/1024 pieces', peers: 5 }
+
+  test('says pieces and peers where they are known', () => {
+    expect(progressLine({ ...swarm, columns: 130 })).toBe(
+      `film.mkv ${'━'.repeat(18)}${'─'.repeat(22)}  45 %  450 MB of 1 GB  461/1024 pieces  5 peers  100 MB/s  5.5 s left`,
+    )
+    expect(progressLine({ ...swarm, peers: 1, columns: 130 })).toContain('  1 peer  ')
+  })
+
+  test('leaves out pieces first where the terminal is narrow, then peers, then the bar', () => {
+    const seen: string[] = []
+    for (let columns = 120; columns >= 50; columns--) {
+      const line = progressLine({ ...swarm, columns })
+      const shown = ['pieces', 'peers', '━', 'left'].filter((part) => line.includes(part)).join(' ')
+      if (seen.at(-1) !== shown) seen.push(shown)
+    }
+    expect(seen).toEqual(['pieces peers ━ left', 'peers ━ left', '━ left', 'left'])
+  })
+
+  test('says the unit once where it is the same', () => {
+    const amounts = { bytes: 1_200_000_000, total: 2_700_000_000 }
+    expect(progressLine({ ...state, ...amounts, columns: 100 })).toContain('  1.2 of 2.7 GB  ')
+  })
+
   test('fits the terminal, with room for the ^C that it echoes', () => {
     for (let columns = 10; columns < 150; columns++)
-      expect(width(progressLine({ ...state, label: 'a-long-name'.repeat(9), columns }))).toBeLessThanOrEqual(
-        columns - 3,
-      )
+      for (const shown of [state, swarm])
+        expect(width(progressLine({ ...shown, label: 'a-long-name'.repeat(9), columns }))).toBeLessThanOrEqual(
+          columns - 3,
+        )
   })
 
   test('promises no time where nothing comes', () => {

@@ -6,7 +6,19 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { NetworkError } from '../../common/errors.ts'
 import type { ContentId, PeerId } from '../../common/ids.ts'
 import type { TransferBody } from '../../common/schemas.ts'
-import { FakeAgent, friend, ID_A, ID_B, peerFile, provider, run, start, step, transfer } from './fake-agent.fixture.ts'
+import {
+  FakeAgent,
+  friend,
+  gave,
+  ID_A,
+  ID_B,
+  peerFile,
+  provider,
+  run,
+  start,
+  step,
+  transfer,
+} from './fake-agent.fixture.ts'
 
 let agent: FakeAgent
 let folder: string
@@ -35,7 +47,7 @@ describe('download by the agent', () => {
       bytes: 1_000_000,
       via: 'maestro',
       seconds: 0.5,
-      providers: [{ peer: 'P2' as PeerId, bytes: 1_000_000 }],
+      providers: [gave('P2', 1_000_000)],
       ...more,
     })
 
@@ -50,13 +62,12 @@ describe('download by the agent', () => {
   })
 
   test('tells the shares of several peers, and what was kept from before', async () => {
-    const providers = [
-      { peer: 'P2' as PeerId, bytes: 600_000 },
-      { peer: 'P3' as PeerId, bytes: 200_000 },
-    ]
+    const providers = [gave('P2', 600_000), gave('P3', 200_000), gave('P4', 0)]
     agent.transfer = [done({ providers, resumed_bytes: 200_000 })]
     const { stdout } = await on('download', 'film.mkv')
-    expect(stdout).toContain('1 MB in 0.5 s, 1.6 MB/s, 200 kB of it kept from before, from P2 (75 %) and P3 (25 %)')
+    expect(stdout).toContain(
+      '1 MB in 0.5 s, 1.6 MB/s, 200 kB of it kept from before, from 2 providers (P2 75 %, P3 25 %)',
+    )
   })
 
   test('shows its progress on a terminal, and leaves only the last line', async () => {
@@ -64,9 +75,13 @@ describe('download by the agent', () => {
     agent.hold = new Promise((resolve) => {
       goOn = resolve
     })
-    agent.transfer = [transfer('running', { bytes: 500_000, rate: 2_000_000 }), done()]
+    const pieces = { total: 4, verified: 2 }
+    const providers = [gave('P2', 500_000), gave('P3', 0, { state: 'banned' })]
+    agent.transfer = [transfer('running', { bytes: 500_000, rate: 2_000_000, pieces, providers }), done()]
     const { stdout, stderr, code } = start(['download', 'film.mkv', '--agent', agent.url], { columns: 90 })
-    await expect.poll(() => stderr.text).toMatch(/film\.mkv ━+─+ +50 % {2}500 kB of 1 MB {2}2 MB\/s {2}0\.3 s left/)
+    await expect
+      .poll(() => stderr.text)
+      .toMatch(/film\.mkv ━+─+ +50 % {2}500 kB of 1 MB {2}2\/4 pieces {2}1 peer {2}2 MB\/s {2}0\.3 s left/)
     goOn()
     expect(await code).toBe(0)
     expect(stdout.text.split('\n')).toHaveLength(2)
@@ -158,22 +173,130 @@ describe('download by the agent', () => {
     expect((await on('download', 'film')).stderr).toBe('peer: nobody offers "film"\n')
   })
 
-  test('that is interrupted is cancelled at the agent, and tells how to resume', async () => {
+  /** A download that is under way at 45 % until the test lets it go on. */
+  function underWay(more: Partial<TransferBody> = {}) {
     let goOn = () => {}
     agent.hold = new Promise((resolve) => {
       goOn = resolve
     })
-    agent.transfer = [transfer('running'), transfer('running', { bytes: 450_000 })]
+    agent.transfer = [transfer('locating'), transfer('running', { bytes: 450_000, ...more }), done()]
+    return goOn
+  }
+
+  test('that is interrupted is paused at the agent, and tells how to go on', async () => {
+    const goOn = underWay()
+    agent.transfer.pop()
     const interrupt = new AbortController()
     const { stderr, code } = start(['download', 'film.mkv', '--agent', agent.url], { signal: interrupt.signal })
     await expect.poll(() => agent.requests.map(({ path }) => path)).toContain('/transfers/t1/events')
     interrupt.abort()
     expect(await code).toBe(1)
-    expect(stderr.text).toBe(
-      'peer: cancelled in the agent at 45 %: what arrived is kept, and the same command resumes\n',
+    expect(stderr.text).toBe('peer: paused at 45 %: "peer transfers resume t1" or the same command goes on with it\n')
+    expect(agent.requests.at(-1)).toMatchObject({ method: 'POST', path: '/transfers/t1/pause' })
+    goOn()
+  })
+
+  test('that runs already is joined, and says so', async () => {
+    agent.transfer = [transfer('running', { bytes: 410_000 }), done()]
+    expect((await on('download', 'film.mkv')).stderr).toBe('joined transfer t1, which runs already at 41 %\n')
+  })
+
+  test('that shares the fetch of another says so', async () => {
+    agent.transfer = [transfer('locating'), transfer('running', { bytes: 410_000, joined: '3' }), done({ joined: '3' })]
+    const { stdout, stderr } = await on('download', 'film.mkv')
+    expect(stderr).toBe('joined transfer 3, which runs already at 41 %\n')
+    expect(stdout).toMatch(/verified, 1 MB in 0\.5 s, with transfer 3, from P2, via maestro/)
+  })
+
+  test('that was paused goes on, and says so', async () => {
+    agent.transfer = [transfer('queued', { bytes: 310_000 }), done()]
+    expect((await on('download', 'film.mkv')).stderr).toBe('goes on with transfer t1 at 31 %\n')
+  })
+
+  test('that is paused from elsewhere says so, and stays with it', async () => {
+    agent.transfer = [transfer('locating'), transfer('paused', { bytes: 310_000 }), done()]
+    const { stderr, code } = await on('download', 'film.mkv')
+    expect(stderr).toBe('paused from elsewhere at 31 %: "peer transfers resume t1" goes on with it\n')
+    expect(code).toBe(0)
+  })
+
+  test('that waits for a provider counts down', async () => {
+    const goOn = underWay({ state: 'waiting', waiting: { retry_ms: 8000 } })
+    const { stderr, code } = start(['download', 'film.mkv', '--agent', agent.url], { columns: 90 })
+    const seconds = () =>
+      [...stderr.text.matchAll(/film\.mkv {2}no provider at the moment; asks again in (\d+) s/g)].map(([, s]) =>
+        Number(s),
+      )
+    await expect.poll(() => new Set(seconds()).size).toBeGreaterThan(1)
+    expect(seconds()).toEqual(seconds().toSorted((a, b) => b - a))
+    expect(seconds()[0]).toBeLessThanOrEqual(8)
+    goOn()
+    expect(await code).toBe(0)
+  })
+
+  test('is given up where no provider was there for as long as --wait allows, exit 4', async () => {
+    const goOn = underWay({ state: 'waiting', waiting: { retry_ms: 8000 } })
+    const { code, stderr } = await on('download', 'film.mkv', '--wait', '0.05')
+    expect(code).toBe(4)
+    expect(stderr).toMatch(
+      /^peer: no provider was there for 0\.05 s, given up( at \d+ %)?: what arrived is kept, and the same command resumes\n$/,
     )
     expect(agent.requests.at(-1)).toMatchObject({ method: 'DELETE', path: '/transfers/t1' })
     goOn()
+  })
+
+  test('waits for whoever comes back in time', async () => {
+    agent.transfer = [transfer('waiting', { waiting: { retry_ms: 10 } }), transfer('running'), done()]
+    expect((await on('download', 'film.mkv', '--wait', '60')).code).toBe(0)
+    expect((await on('download', 'film.mkv', '--wait', 'long')).stderr).toMatch(
+      /--wait is "long": .* number of seconds/,
+    )
+  })
+
+  test('with a limit hands it to the agent', async () => {
+    agent.transfer = [done()]
+    await on('download', 'film.mkv', '--limit', '5MB/s')
+    expect(agent.requests[0]?.body).toEqual({ file: 'film.mkv', limit: 5_000_000 })
+    expect(await on('download', 'film.mkv', '--limit', 'fast')).toMatchObject({ code: 2 })
+  })
+
+  test('that is detached returns at once with its number', async () => {
+    agent.transfer = [transfer('locating')]
+    expect(await on('download', 'film.mkv', '-d')).toEqual({
+      code: 0,
+      stdout: 'film.mkv: transfer t1 goes on in the agent; "peer transfers --follow" shows it\n',
+      stderr: '',
+    })
+    expect(agent.requests).toHaveLength(1)
+    expect(JSON.parse((await on('download', 'film.mkv', '--detach', '--json')).stdout)).toMatchObject({
+      transfer: 't1',
+    })
+  })
+
+  test('names five of many providers, and how far it was from the bound', async () => {
+    const providers = [40, 20, 15, 10, 8, 5, 2].map((share, i) => gave(`P${i + 1}`, share * 10_000))
+    agent.transfer = [done({ providers, seconds: 2.5, peak_rate: 500_000 })]
+    const { stdout } = await on('download', 'film.mkv')
+    expect(stdout).toBe(
+      'film.mkv: verified, 1 MB in 2.5 s, 400 kB/s, from 7 providers (P1 40 %, P2 20 %, P3 15 %, P4 10 %, P5 8 % and 2 more), via maestro, in the shared folder; 1.25 of the bound\n',
+    )
+    const json = await on('download', 'film.mkv', '--json')
+    expect(JSON.parse(json.stdout)).toMatchObject({ bound_s: 2, of_bound: 1.25 })
+  })
+
+  test('explains how it found whom, who gave what, and who was banned and why', async () => {
+    const steps = [step('maestro', 'found', 'http://m:9000')]
+    const providers = [gave('P2', 1_000_000), gave('P3', 0, { state: 'banned', reason: 'sent wrong bytes' })]
+    agent.transfer = [done({ steps, providers })]
+    const { stdout } = await on('download', 'film.mkv', '--explain')
+    expect(stdout).toMatch(/1 +maestro +http:\/\/m:9000 +found 1/)
+    expect(stdout).toMatch(/P2 +10\.0\.0\.2:50051 +connected +4 +1 MB +100 %\n/)
+    expect(stdout).toMatch(/P3 +10\.0\.0\.2:50051 +banned +4 +0 B +0 % +sent wrong bytes\n/)
+    agent.transfer = [
+      transfer('failed', { steps, providers, error: { code: 'corrupt', message: 'no provider is left' } }),
+    ]
+    const failed = await on('download', 'film.mkv', '--explain')
+    expect(failed).toMatchObject({ code: 5, stdout: expect.stringMatching(/P3 .*sent wrong bytes/) })
   })
 
   test('whose agent goes away says how to resume, exit 4', async () => {
@@ -181,6 +304,31 @@ describe('download by the agent', () => {
     const { code, stderr } = await on('download', 'film.mkv')
     expect(code).toBe(4)
     expect(stderr).toMatch(/went away during the transfer: once it runs again, the same command resumes/)
+  })
+})
+
+describe('download of a folder', () => {
+  test('asks the agent for all of it, and counts files', async () => {
+    const files = { total: 3, done: 3 }
+    const providers = [gave('P2', 1_000_000)]
+    agent.transfer = [
+      transfer('done', { file: 'lectures/', id: null, bytes: 1_000_000, seconds: 0.5, files, providers }),
+    ]
+    expect(await on('download', 'lectures/', '--as', 'mine')).toEqual({
+      code: 0,
+      stdout: 'lectures/: verified, 3 files, 1 MB in 0.5 s, 2 MB/s, from P2, in the shared folder\n',
+      stderr: '',
+    })
+    expect(agent.requests[0]?.body).toEqual({ folder: 'lectures', as: 'mine' })
+  })
+
+  test.each([
+    [['-o', '.'], /a folder is fetched by the agent into its shared folder: leave out -o/],
+    [['--peer', 'http://10.0.0.1:1'], /a folder is fetched by the agent/],
+    [['--via', 'friends'], /leave out --id and --via/],
+  ])('elsewhere or otherwise is wrong usage: %j', async (args, message) => {
+    const { code, stderr } = await on('download', 'lectures/', ...args)
+    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(message) })
   })
 })
 
