@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
   test: {
-    include: ['{maestro,peer,common,tests}/**/*.test.ts'],
+    include: ['{maestro,peer,common,tests,bench}/**/*.test.ts'],
     testTimeout: 20_000,
     hookTimeout: 20_000,
     // A poll waits for something to happen; how long that may take is no claim of a test. Busy machines take seconds.

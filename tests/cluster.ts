@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import type { TestContext } from 'vitest'
 import { expect } from 'vitest'
 import { z } from 'zod'
+import type { Clock } from '../common/clock.ts'
 import { silentLog } from '../common/log.ts'
 import { RestClient } from '../common/rest-client.ts'
 import {
@@ -80,8 +81,9 @@ export class Cluster {
     this.#maestro = undefined
   }
 
-  async addPeer(id: string, config: Record<string, unknown> = {}): Promise<TestPeer> {
-    const peer = new TestPeer(id, this, config)
+  /** `clock`: the time as this peer sees it */
+  async addPeer(id: string, config: Record<string, unknown> = {}, deps: { clock?: Clock } = {}): Promise<TestPeer> {
+    const peer = new TestPeer(id, this, config, deps)
     mkdirSync(peer.folder, { recursive: true })
     this.peers.push(peer)
     await peer.start()
@@ -123,13 +125,15 @@ export class TestPeer {
   rest!: RestClient
   readonly #cluster: Cluster
   readonly #config: Record<string, unknown>
+  readonly #deps: { clock?: Clock }
   #running = false
 
-  constructor(id: string, cluster: Cluster, config: Record<string, unknown>) {
+  constructor(id: string, cluster: Cluster, config: Record<string, unknown>, deps: { clock?: Clock }) {
     this.id = id
     this.folder = join(cluster.folder, id, 'shared')
     this.#cluster = cluster
     this.#config = config
+    this.#deps = deps
   }
 
   get url(): string {
@@ -147,7 +151,8 @@ export class TestPeer {
       ...(this.#cluster.hasMaestro ? { maestro_url: this.#cluster.maestroUrl } : {}),
       ...this.#config,
     })
-    this.agent = new Agent({ ...config, state_dir: join(this.#cluster.folder, this.id, 'state') }, { log: silentLog })
+    const state_dir = join(this.#cluster.folder, this.id, 'state')
+    this.agent = new Agent({ ...config, state_dir }, { log: silentLog, ...this.#deps })
     await this.agent.start()
     this.rest = new RestClient({ name: this.id, baseUrl: `http://127.0.0.1:${this.agent.port}`, timeoutMs: 20_000 })
     this.#running = true
