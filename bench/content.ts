@@ -17,6 +17,17 @@ export function makeFile(path: string, size: number): void {
   closeSync(fd)
 }
 
+/** A virtual machine may get its memory only when it is first written to, which would be measured as ours. */
+export function touchMemory(bytes: number): void {
+  const folder = scratch(true)
+  try {
+    say(`touching ${(bytes / 1e9).toFixed(1)} GB of memory …`)
+    makeFile(join(folder.path, 'touched'), bytes)
+  } finally {
+    folder.remove()
+  }
+}
+
 /** Content id of 1 GiB, beside what OpenSSL makes of a core. */
 export async function hashing(): Promise<Measurement[]> {
   say('hashing: the content id of 1 GiB …')

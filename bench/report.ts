@@ -7,8 +7,8 @@ import Table from 'cli-table3'
 /** One measured number beside its target and a baseline of the same run. */
 export interface Measurement {
   what: string
-  /** the number, in `unit` */
-  value: number
+  /** the number, in `unit`; absent where there is none, and `note` says why: a target is missed then */
+  value?: number
   unit: string
   /** the bound that it is held to, in the same unit; `atMost` or `atLeast` */
   target?: { atMost: number } | { atLeast: number }
@@ -23,6 +23,7 @@ export function say(line: string): void {
 
 export function met({ value, target }: Measurement): boolean | undefined {
   if (target === undefined) return undefined
+  if (value === undefined) return false
   return 'atMost' in target ? value <= target.atMost : value >= target.atLeast
 }
 
@@ -42,11 +43,11 @@ export function table(measurements: readonly Measurement[]): string {
     const verdict = met(m)
     rows.push([
       m.note ? `${m.what}\n(${m.note})` : m.what,
-      `${number(m.value)} ${m.unit}`,
+      m.value === undefined ? '' : `${number(m.value)} ${m.unit}`,
       target ? `${target} ${m.unit}` : '',
       verdict === undefined ? '' : verdict ? 'yes' : 'NO',
       m.baseline ? `${m.baseline.what}: ${number(m.baseline.value)} ${m.baseline.unit}` : '',
-      m.baseline && m.baseline.unit === m.unit ? (m.value / m.baseline.value).toFixed(2) : '',
+      m.baseline && m.baseline.unit === m.unit && m.value !== undefined ? (m.value / m.baseline.value).toFixed(2) : '',
     ])
   }
   return rows.toString()
@@ -65,6 +66,12 @@ export function writeJson(file: string, measurements: readonly Measurement[]): v
     measurements: measurements.map((m) => ({ ...m, met: met(m) ?? null })),
   }
   writeFileSync(file, `${JSON.stringify(result, null, 2)}\n`)
+}
+
+/** The middle one; of an even count the lower of the two. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  return sorted[Math.floor((sorted.length - 1) / 2)] ?? Number.NaN
 }
 
 export function has(program: string): boolean {
