@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, truncateSync } from 'node:fs'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { ManualClock, systemClock } from '../../common/clock.ts'
 import { NetworkError } from '../../common/errors.ts'
@@ -326,6 +326,33 @@ describe('a provider is dropped, and an honest one takes over,', () => {
     expect(await run).toMatchObject({ outcome: 'done' })
     expect(notes).toEqual([expect.stringMatching(/P1: a false manifest/)])
     expect(liar.requested).toEqual([])
+  })
+
+  test('and is not asked again, not even where what was fetched is lost and fetched once more', async () => {
+    const liar = new MemorySource(
+      'P1',
+      film,
+      tampered((frame) => [{ ...frame, data: frame.data.fill(1) }]),
+    )
+    const honestOne = new MemorySource(
+      'P2',
+      film,
+      held(() => notes.length > 0),
+    )
+    const notes: string[] = []
+    let missing = 7
+    const observer = {
+      onNote: (note: string) => notes.push(note),
+      onVerified: () => {
+        if (--missing === 0) truncateSync(landing.partialPath(manifestOf(film).id), 0)
+      },
+    }
+    const downloader = new Downloader({ landing, hasher, clock: systemClock })
+    const content = { id: manifestOf(film).id, names: () => [NAME], dummy: false, patient: false }
+    const { received } = await downloader.run({ ...content, sources: [liar, honestOne], observer }, never)
+    expect(received).toBeGreaterThan(2 * film.length)
+    expect(notes.filter((note) => note.startsWith('banned'))).toEqual([expect.stringMatching(/P1: sent wrong bytes/)])
+    expect(readFileSync(landing.path(NAME)).equals(film)).toBe(true)
   })
 
   test('and where all lied, the error says so and nothing is published', async () => {

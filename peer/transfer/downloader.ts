@@ -2,7 +2,8 @@ import type { Clock } from '../../common/clock.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import type { ContentId } from '../../common/ids.ts'
 import { type Manifest, pieceCount, proveManifest } from '../../common/merkle.ts'
-import type { Download, DownloadObserver, DownloadResult } from './download.ts'
+import type { Download, DownloadResult } from './download.ts'
+import { KnownProviders } from './known-providers.ts'
 import { PieceStore, type PieceStoreDeps } from './piece-store.ts'
 import type { Contact, PieceSource } from './source.ts'
 import { Swarm, type SwarmOptions } from './swarm.ts'
@@ -39,8 +40,8 @@ const ASK_NEXT_MS = 1000
 interface Attempt {
   readonly download: Download
   readonly manifest: Manifest
-  /** those that could not even tell the manifest */
-  readonly failed: ReadonlyMap<PieceSource, NetworkError>
+  /** from the first one who is asked for the manifest to the end: who lied once is not asked again */
+  readonly providers: KnownProviders
   readonly signal: AbortSignal
 }
 
@@ -65,10 +66,12 @@ export class Downloader {
   async run(download: Download, signal: AbortSignal): Promise<DownloadResult> {
     this.#running++
     try {
+      const providers = new KnownProviders((note) => download.observer?.onNote?.(note))
+      for (const source of download.sources) providers.add(source)
       const store = download.dummy ? undefined : await PieceStore.resume(this.#deps, download.id, signal)
-      if (store) return await this.#fetch({ download, manifest: store.manifest, failed: new Map(), signal }, store)
-      const attempt = await this.#prove(download, signal)
-      if (download.dummy) return await this.#simulate(attempt, download.sources)
+      if (store) return await this.#fetch({ download, manifest: store.manifest, providers, signal }, store)
+      const attempt = { download, manifest: await this.#prove(download.id, providers, signal), providers, signal }
+      if (download.dummy) return await this.#simulate(attempt)
       return await this.#fetch(attempt, await PieceStore.open(this.#deps, attempt.manifest, signal))
     } catch (error) {
       if (signal.aborted)
@@ -80,7 +83,7 @@ export class Downloader {
   }
 
   async #fetch(attempt: Attempt, store: PieceStore): Promise<DownloadResult> {
-    const { download, manifest, signal } = attempt
+    const { download, manifest, providers, signal } = attempt
     const { neighbourhood } = this.#deps
     const { observer } = download
     const leave = neighbourhood?.serve(store)
@@ -91,11 +94,11 @@ export class Downloader {
       let received = 0
       // Once more where something else changed the file behind our back.
       do {
-        const swarm = await this.#fetchMissing(attempt, store)
-        received += swarm.received
+        received += await this.#fetchMissing(attempt, store)
         if (store.complete) continue
-        if (swarm.simulators.length > 0) return await this.#simulate(attempt, swarm.simulators)
-        throw nobodyLeft(swarm.faults, !store.blank)
+        const { simulators } = providers
+        if (simulators) return await this.#simulate({ ...attempt, providers: simulators })
+        throw nobodyLeft(providers.faults, !store.blank)
       } while (!(await store.confirm(signal)))
       observer?.onWhole?.()
       for (const [name, { message }] of await store.publish(download.names()))
@@ -108,8 +111,9 @@ export class Downloader {
     }
   }
 
-  async #fetchMissing(attempt: Attempt, store: PieceStore): Promise<Swarm> {
-    const { download, manifest } = attempt
+  /** @returns payload bytes that came */
+  async #fetchMissing(attempt: Attempt, store: PieceStore): Promise<number> {
+    const { download, manifest, signal } = attempt
     const state = new SwarmState(manifest, store.missing(), this.#stateOptions)
     const unlisten = store.onLost((piece) => state.lost(piece, this.#deps.clock.now()))
     const sink = {
@@ -120,30 +124,25 @@ export class Downloader {
       taker: this.#deps.neighbourhood?.taker(),
     }
     const keep = (piece: number) => store.verified(piece)
-    const swarm = new Swarm(
-      { ...this.#swarmDeps(download, state), sink, keep },
-      { ...this.#options, patient: download.patient },
-    )
+    const options = { ...this.#options, patient: download.patient }
+    const swarm = new Swarm({ ...this.#swarmDeps(attempt, state), sink, keep }, options)
     try {
-      await this.#runSwarm(swarm, attempt, download.sources)
+      await swarm.run(signal)
     } finally {
       unlisten()
     }
-    return swarm
+    return swarm.received
   }
 
-  async #simulate(attempt: Attempt, sources: readonly PieceSource[]): Promise<DownloadResult> {
-    const { download, manifest } = attempt
-    const state = new SwarmState(
-      manifest,
-      Array(pieceCount(manifest.size, manifest.pieceSize)).keys(),
-      this.#stateOptions,
-    )
+  async #simulate(attempt: Attempt): Promise<DownloadResult> {
+    const { download, manifest, providers, signal } = attempt
+    const pieces = Array(pieceCount(manifest.size, manifest.pieceSize)).keys()
+    const state = new SwarmState(manifest, pieces, this.#stateOptions)
     download.observer?.onManifest?.(manifest, 0)
     const sink = { manifest, dummy: true, fd: -1, commit: async () => true, taker: undefined }
-    const swarm = new Swarm({ ...this.#swarmDeps(download, state), sink, keep: () => {} }, this.#options)
-    await this.#runSwarm(swarm, attempt, sources)
-    if (!state.complete) throw nobodyLeft(swarm.faults, false)
+    const swarm = new Swarm({ ...this.#swarmDeps(attempt, state), sink, keep: () => {} }, this.#options)
+    await swarm.run(signal)
+    if (!state.complete) throw nobodyLeft(providers.faults, false)
     return { outcome: 'simulated', manifest, bytes: manifest.size, received: 0 }
   }
 
@@ -151,11 +150,12 @@ export class Downloader {
     return this.#deps.random ? { random: this.#deps.random } : {}
   }
 
-  #swarmDeps(download: Download, state: SwarmState) {
+  #swarmDeps({ download, providers }: Attempt, state: SwarmState) {
     const { clock, neighbourhood } = this.#deps
     return {
       clock,
       state,
+      providers,
       discover: download.discover && ((signal: AbortSignal) => download.discover!(signal)),
       sourceAt: neighbourhood && ((contact: Contact, from: string) => neighbourhood.sourceAt(contact, from)),
       rate: () => this.#rate(download),
@@ -171,32 +171,26 @@ export class Downloader {
     return Math.min(own ?? Number.POSITIVE_INFINITY, all / this.#running)
   }
 
-  async #runSwarm(swarm: Swarm, { failed, signal }: Attempt, sources: readonly PieceSource[]): Promise<void> {
-    for (const source of sources) swarm.add(source, failed.get(source))
-    await swarm.run(signal)
-  }
-
   /** The first manifest that can be proven. Who takes long for it is not waited for: the next is asked, too. */
-  async #prove(download: Download, signal: AbortSignal): Promise<Attempt> {
-    const { id, sources, observer } = download
-    const failed = new Map<PieceSource, NetworkError>()
+  async #prove(id: ContentId, providers: KnownProviders, signal: AbortSignal): Promise<Manifest> {
+    const { clock } = this.#deps
     const over = new AbortController()
     const bound = AbortSignal.any([signal, over.signal])
     const asked: Promise<Manifest>[] = []
     const first = () => Promise.any(asked).catch(() => undefined)
     try {
-      for (const source of sources) {
-        const answer = manifestFrom(source, id, bound)
+      for (const known of [...providers.all]) {
+        const answer = manifestFrom(known.source, id, bound)
         asked.push(answer)
         answer.catch((error) => {
-          if (!bound.aborted) failed.set(source, dropped(source, asNetworkError(error), observer))
+          if (!bound.aborted) providers.failed(known, asNetworkError(error), clock.now())
         })
-        const manifest = await Promise.race([first(), this.#deps.clock.sleep(ASK_NEXT_MS, bound)])
-        if (manifest) return { download, manifest, failed, signal }
+        const manifest = await Promise.race([first(), clock.sleep(ASK_NEXT_MS, bound)])
+        if (manifest) return manifest
       }
       const manifest = await first()
-      if (manifest) return { download, manifest, failed, signal }
-      throw nobodyLeft([...failed.values()], false)
+      if (manifest) return manifest
+      throw nobodyLeft(providers.faults, false)
     } finally {
       over.abort()
     }
@@ -205,12 +199,6 @@ export class Downloader {
 
 async function manifestFrom(source: PieceSource, id: ContentId, signal: AbortSignal): Promise<Manifest> {
   return proveManifest(id, await source.manifest(id, signal))
-}
-
-function dropped(source: PieceSource, fault: NetworkError, observer: DownloadObserver | undefined): NetworkError {
-  const told = fault.message.includes(source.peer) ? fault.message : `${source.peer}: ${fault.message}`
-  observer?.onNote?.(`${fault.code === 'corrupt' ? 'banned' : 'dropped'} ${told}`)
-  return new NetworkError(fault.code, told, fault.details, fault)
 }
 
 /** The error that ends a download: the worst that a provider did, so that a lie is not taken for an absence. */

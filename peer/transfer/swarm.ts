@@ -2,7 +2,9 @@ import { hostPort } from '../../common/address.ts'
 import type { Clock } from '../../common/clock.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import { pieceLength } from '../../common/merkle.ts'
+import { CreditLimit } from './credit-limit.ts'
 import type { DownloadObserver, ProviderReport } from './download.ts'
+import type { Known, KnownProviders } from './known-providers.ts'
 import {
   type Contact,
   LocalFailure,
@@ -17,6 +19,8 @@ import type { SwarmState } from './swarm-state.ts'
 export interface SwarmDeps {
   clock: Clock
   state: SwarmState
+  /** who is asked; those found on the way are added */
+  providers: KnownProviders
   sink: PieceSink
   /** The piece is verified and written. May throw where this peer's disk refuses to remember it. */
   keep(piece: number): void
@@ -27,55 +31,37 @@ export interface SwarmDeps {
   /** bytes a second that may be fetched; undefined: no limit */
   rate?: (() => number | undefined) | undefined
   observer: DownloadObserver | undefined
-  /** of 0 to 1 (default Math.random) */
-  random?: () => number
 }
 
 export interface SwarmOptions {
   /** where no provider is left: wait until one is back, unless all that are known lied or simulate (default false) */
   patient?: boolean
-  /** providers talked to at the same time (default 50) */
-  maxProviders?: number
-  /** providers remembered, also those that were dropped (default 500) */
-  maxKnown?: number
   /** one that sends nothing of a piece that it has begun for this long is dropped, ms (default 15,000) */
   stallMs?: number
-  /** a single provider this fast is talked to over a second conversation too, bytes a second (default 150,000,000) */
-  laneRate?: number
 }
 
+/** Providers talked to at the same time. */
+const MAX_PROVIDERS = 50
+/** A single provider this fast is talked to over a second conversation too, bytes a second… */
+const LANE_RATE = 150_000_000
+/** …while so many pieces are left. */
+const LANE_PIECES = 32
 /** How often slow providers, limits and silence are looked after, ms. */
 const TICK_MS = 250
 /** What is not urgent is told together, this late at most, ms: a message to each provider for each piece costs too much. */
 const TELL_MS = 10
-/** A provider that may be asked again is so after this long, doubled with each failure, ms. */
-const COOL_MS = 1000
-const MAX_COOL_MS = 60_000
-/** Who else has it is asked this often while there are providers, ms. */
+/** Who else has it is asked this often while there are providers, ms… */
 const DISCOVER_MS = 30_000
+/** …and otherwise after this long, doubled each time. */
+const DISCOVER_SOON_MS = 1000
+const MAX_PAUSE_MS = 60_000
 /** Something is said this often at least, so that the provider knows of the taker, ms. */
 const KEEP_ALIVE_MS = 20_000
-/** Times that a provider which only another one named may fail before it is forgotten. */
-const HINT_FAILURES = 3
-
-/** A provider that was heard of. */
-interface Known {
-  readonly source: PieceSource
-  /** only another provider named it */
-  readonly hint: boolean
-  /** `idle`: not asked since it was found, or since it cooled down */
-  state: 'idle' | 'connected' | 'cooling' | 'banned' | 'simulates'
-  coolUntil: number
-  failures: number
-  fault: NetworkError | undefined
-  received: number
-  verified: number
-  /** pieces that it told of */
-  pieces: number
-}
 
 /** A conversation under way. */
 interface Live {
+  /** of the state's provider: its address, and `#2` where it is the second one with it */
+  readonly key: string
   readonly known: Known
   readonly stream: PieceStream
   saidAt: number
@@ -88,60 +74,33 @@ interface Live {
 
 /**
  * One content from many providers: talks to all of them at once, tells the state what comes and them what the state
- * wants, drops who fails, bans who lies, and finds more.
+ * wants, and finds more where somebody may know them.
  */
 export class Swarm {
   readonly #deps: SwarmDeps
   readonly #options: Required<SwarmOptions>
-  readonly #known = new Map<string, Known>()
   readonly #live = new Map<string, Live>()
   /** what ends by itself, and is awaited at the end */
   readonly #closing = new Set<Promise<void>>()
   readonly #stopping = new AbortController()
-  readonly #random: () => number
+  readonly #limit: CreditLimit
   #wakening = new AbortController()
   #fatal: NetworkError | undefined
   #discovering = false
-  #discoverAt = 0
+  #discoverAt: number
   #discoveries = 0
   #waiting = false
   #flushing = false
-  #tokens = 0
-  #tokensAt: number
   /** payload bytes that came, also those of no use */
   received = 0
 
   constructor(deps: SwarmDeps, options: SwarmOptions = {}) {
+    const { clock, sink, rate } = deps
     this.#deps = deps
-    this.#options = {
-      patient: false,
-      maxProviders: 50,
-      maxKnown: 500,
-      stallMs: 15_000,
-      laneRate: 150_000_000,
-      ...options,
-    }
-    this.#random = deps.random ?? Math.random
-    this.#tokensAt = deps.clock.now()
-  }
-
-  /** Why providers were dropped or banned, the latest of each. */
-  get faults(): NetworkError[] {
-    return [...this.#known.values()].flatMap(({ fault }) => fault ?? [])
-  }
-
-  /** Those that only simulate. */
-  get simulators(): PieceSource[] {
-    return [...this.#known.values()].flatMap(({ state, source }) => (state === 'simulates' ? source : []))
-  }
-
-  /** A provider to be asked; one that is known already is not added again. */
-  add(source: PieceSource, fault?: NetworkError): void {
-    this.#add(source, false)
-    const known = this.#known.get(source.address)
-    if (!fault || !known) return
-    known.fault = fault
-    this.#dismiss(known, fault)
+    this.#options = { patient: false, stallMs: 15_000, ...options }
+    this.#limit = new CreditLimit(clock, sink.manifest.pieceSize, rate)
+    // Others are looked for at once, beside the first conversations.
+    this.#discoverAt = clock.now()
   }
 
   /**
@@ -149,7 +108,7 @@ export class Swarm {
    * @throws NetworkError `cancelled`; this peer's own failure, such as a full disk
    */
   async run(signal: AbortSignal): Promise<void> {
-    const { state, clock } = this.#deps
+    const { state, clock, providers } = this.#deps
     const abort = () => {
       this.#stopping.abort()
       this.#wake()
@@ -157,8 +116,7 @@ export class Swarm {
     signal.addEventListener('abort', abort, { once: true })
     try {
       if (signal.aborted) abort()
-      // Others are looked for at once, beside the first conversations.
-      this.#discoverAt = clock.now()
+      providers.parted()
       while (!state.complete && !this.#fatal && !this.#stopping.signal.aborted) {
         this.#wakening = new AbortController()
         const pause = this.#tick()
@@ -178,7 +136,7 @@ export class Swarm {
   /** One look at everything: ms until the next, undefined where nobody is left. */
   #tick(): number | undefined {
     const now = this.#deps.clock.now()
-    this.#relieve(now)
+    this.#dropSilent(now)
     this.#connect(now)
     this.#deps.state.tick(now)
     this.#flush()
@@ -187,7 +145,7 @@ export class Swarm {
       this.#discover(now)
       return TICK_MS
     }
-    if (this.#nobodyToAsk && (!this.#options.patient || this.#nobodyToWaitFor)) return undefined
+    if (this.#nobodyToAsk && (!this.#options.patient || this.#deps.providers.hopeless)) return undefined
     this.#discover(now)
     return this.#wait(now)
   }
@@ -196,17 +154,10 @@ export class Swarm {
     return !this.#discovering && (!this.#deps.discover || this.#discoveries > 0)
   }
 
-  /** Who lied or simulates will not do better later. */
-  get #nobodyToWaitFor(): boolean {
-    const known = [...this.#known.values()]
-    return known.length > 0 && known.every(({ state }) => state === 'banned' || state === 'simulates')
-  }
-
   /** Nobody is there: until when, ms. */
   #wait(now: number): number {
-    let next = this.#deps.discover && !this.#discovering ? this.#discoverAt : now + MAX_COOL_MS
-    for (const { state, coolUntil } of this.#known.values()) if (state === 'cooling') next = Math.min(next, coolUntil)
-    const pause = Math.max(TICK_MS, next - now)
+    const asksAt = this.#deps.discover && !this.#discovering ? this.#discoverAt : now + MAX_PAUSE_MS
+    const pause = Math.max(TICK_MS, Math.min(asksAt, this.#deps.providers.nextDue) - now)
     if (this.#options.patient && !this.#discovering) {
       this.#waiting = true
       this.#deps.observer?.onWaiting?.(pause)
@@ -214,71 +165,34 @@ export class Swarm {
     return pause
   }
 
-  #add(source: PieceSource, hint: boolean): void {
-    const { maxKnown } = this.#options
-    if (this.#known.has(source.address)) return
-    // Nobody is talked to twice under two addresses; what a stranger names stands behind what was located.
-    for (const other of this.#known.values())
-      if (other.source.peer === source.peer && other.state !== 'cooling' && (hint || !other.hint)) return
-    if (this.#known.size >= maxKnown) return
-    this.#known.set(source.address, {
-      source,
-      hint,
-      state: 'idle',
-      coolUntil: 0,
-      failures: 0,
-      fault: undefined,
-      received: 0,
-      verified: 0,
-      pieces: 0,
-    })
-    this.#wake()
-  }
-
   #connect(now: number): void {
-    for (const known of this.#inTurn()) {
-      if (known.state === 'cooling' && known.coolUntil <= now) known.state = 'idle'
-      const room = this.#live.size < this.#options.maxProviders
-      if (known.state === 'idle' && (room || (!known.hint && this.#sendAway(now))))
+    for (const known of this.#deps.providers.due(now))
+      if (this.#live.size < MAX_PROVIDERS || (!known.hint && this.#sendAway(now)))
         this.#open(known, known.source.address)
-      else if (known.state === 'connected' && room) this.#openLane(known, now)
-    }
-  }
-
-  /** What was located first; then what others named, at random, so that takers don't all talk to the same few. */
-  #inTurn(): Known[] {
-    const all = [...this.#known.values()]
-    const named = all.filter(({ hint, state }) => hint && state !== 'connected')
-    for (let i = named.length - 1; i > 0; i--) {
-      const j = Math.floor(this.#random() * (i + 1))
-      ;[named[i], named[j]] = [named[j]!, named[i]!]
-    }
-    return [...all.filter(({ hint, state }) => !hint || state === 'connected'), ...named]
+    this.#openLane(now)
   }
 
   /** Makes room at the cost of one that a stranger named, and that gives nothing. */
   #sendAway(now: number): boolean {
-    for (const [key, { known, stream }] of this.#live) {
-      if (!known.hint || known.verified > 0 || this.#deps.state.report(key, now).underWay > 0) continue
-      this.#end(key, new NetworkError('unavailable', 'has nothing to give'))
-      void stream.close()
+    for (const live of this.#live.values()) {
+      if (!live.known.hint || live.known.verified > 0 || this.#deps.state.report(live.key, now).underWay > 0) continue
+      this.#end(live, new NetworkError('unavailable', 'has nothing to give'))
       return true
     }
     return false
   }
 
   /** One connection is the work of one core: where a single provider could give more, it gets a second one. */
-  #openLane(known: Known, now: number): void {
+  #openLane(now: number): void {
     const { state, sink } = this.#deps
-    const { address } = known.source
-    const lane = `${address}#2`
-    if (this.#live.size !== 1 || sink.dummy || this.#live.has(lane)) return
-    if (state.report(address, now).rate < this.#options.laneRate || state.left < 32) return
-    this.#open(known, lane)
+    const [only] = this.#live.values()
+    if (!only || this.#live.size > 1 || sink.dummy || only.key !== only.known.source.address) return
+    if (state.report(only.key, now).rate < LANE_RATE || state.left < LANE_PIECES) return
+    this.#open(only.known, laneOf(only.known))
   }
 
   #open(known: Known, key: string): void {
-    const { state, sink, clock } = this.#deps
+    const { state, sink, clock, providers } = this.#deps
     let stream: PieceStream
     try {
       stream = known.source.open(sink, this.#stopping.signal)
@@ -286,20 +200,21 @@ export class Swarm {
       this.#failed(known, asNetworkError(error))
       return
     }
-    known.state = 'connected'
+    providers.connected(known)
     state.add(key, clock.now())
-    const live: Live = { known, stream, saidAt: clock.now(), owed: 0, rate: 0, ended: Promise.resolve() }
+    const live: Live = { key, known, stream, saidAt: clock.now(), owed: 0, rate: 0, ended: Promise.resolve() }
     this.#live.set(key, live)
-    live.ended = this.#converse(key, live)
+    live.ended = this.#converse(live)
   }
 
-  async #converse(key: string, { known, stream }: Live): Promise<void> {
+  async #converse(live: Live): Promise<void> {
+    const { stream } = live
     let fault: unknown = new NetworkError('unavailable', 'ended the conversation early')
     const abort = () => void stream.close()
     this.#stopping.signal.addEventListener('abort', abort, { once: true })
     try {
       for await (const event of stream.events()) {
-        this.#apply(key, known, event)
+        this.#apply(live, event)
         this.#flushSoon()
         if (this.#stopping.signal.aborted) break
       }
@@ -308,14 +223,13 @@ export class Swarm {
     }
     this.#stopping.signal.removeEventListener('abort', abort)
     // What went wrong counts before what closing makes of it.
-    const live = this.#live.get(key)
-    if (live) this.#end(key, fault)
+    this.#end(live, fault)
     await stream.close().catch(() => {})
     this.#wake()
   }
 
-  #apply(key: string, known: Known, event: ProviderEvent): void {
-    const { state, clock, observer, sink } = this.#deps
+  #apply({ key, known }: Live, event: ProviderEvent): void {
+    const { state, clock, observer, sink, providers } = this.#deps
     const now = clock.now()
     switch (event.kind) {
       case 'have':
@@ -324,7 +238,7 @@ export class Swarm {
         return
       case 'takers':
         for (const contact of event.contacts) {
-          if (this.#known.has(hostPort(contact.host, contact.grpcPort))) continue
+          if (providers.has(hostPort(contact.host, contact.grpcPort))) continue
           const source = this.#deps.sourceAt?.(contact, known.source.address)
           if (source) this.#add(source, true)
         }
@@ -352,148 +266,94 @@ export class Swarm {
           observer?.onResumed?.()
         }
         const fresh = state.verified(key, event.piece, now)
-        known.failures = 0
+        providers.proved(known)
         if (!fresh) return
         const bytes = pieceLength(sink.manifest, event.piece)
         known.verified += bytes
-        this.#openLane(known, now)
+        this.#openLane(now)
         observer?.onVerified?.(known.source.peer, bytes, event.piece)
         if (state.complete) this.#wake()
       }
     }
   }
 
+  #add(source: PieceSource, hint: boolean): void {
+    if (this.#deps.providers.add(source, hint)) this.#wake()
+  }
+
   #flushSoon(): void {
-    if (this.#deps.state.urgent) {
-      this.#flush()
-      return
+    if (this.#deps.state.urgent) this.#flush()
+    else if (!this.#flushing) {
+      this.#flushing = true
+      this.#awaitAtEnd(
+        this.#deps.clock.sleep(TELL_MS, this.#stopping.signal).then(() => {
+          this.#flushing = false
+          if (!this.#stopping.signal.aborted) this.#flush()
+        }),
+      )
     }
-    if (this.#flushing) return
-    this.#flushing = true
-    const flush = this.#deps.clock.sleep(TELL_MS, this.#stopping.signal).then(() => {
-      this.#flushing = false
-      if (!this.#stopping.signal.aborted) this.#flush()
-    })
-    this.#closing.add(flush)
-    flush.finally(() => this.#closing.delete(flush))
   }
 
   /** Tells providers what the state wants of them, as far as the limit lets it. */
   #flush(): void {
-    const { state, clock, sink } = this.#deps
+    const { state, clock } = this.#deps
     const now = clock.now()
-    const limit = this.#deps.rate?.()
-    this.#fillTokens(limit, now)
-    const told = new Set<string>()
-    for (const [key, change] of state.changes()) {
-      const live = this.#live.get(key)
-      if (!live) continue
-      live.owed += change.credit ?? 0
-      const credit = this.#granted(live, limit, sink.manifest.pieceSize)
-      live.stream.want({ ...change, credit, ...this.#newRate(live, limit) })
-      live.saidAt = now
-      told.add(key)
-    }
+    const changes = new Map(state.changes())
     for (const [key, live] of this.#live) {
-      if (told.has(key)) continue
-      const credit = live.owed > 0 ? this.#granted(live, limit, sink.manifest.pieceSize) : 0
-      const rate = this.#newRate(live, limit)
-      if (credit === 0 && rate.rate === undefined && now - live.saidAt < KEEP_ALIVE_MS) continue
-      live.stream.want({ credit, ...rate })
+      const change = changes.get(key)
+      live.owed += change?.credit ?? 0
+      const credit = live.owed > 0 ? this.#limit.take(live.owed) : 0
+      const rate = this.#limit.share(live.rate, this.#live.size)
+      if (!change && credit === 0 && rate === undefined && now - live.saidAt < KEEP_ALIVE_MS) continue
+      live.owed -= credit
+      live.rate = rate ?? live.rate
       live.saidAt = now
+      live.stream.want({ ...change, credit, ...(rate === undefined ? {} : { rate }) })
     }
   }
 
-  /** Bytes that may be asked for: what a limit gives in a second, or one piece. */
-  #fillTokens(limit: number | undefined, now: number): void {
-    if (limit !== undefined) {
-      const most = Math.max(limit, this.#deps.sink.manifest.pieceSize)
-      this.#tokens = Math.min(most, this.#tokens + (limit * Math.max(0, now - this.#tokensAt)) / 1000)
-    }
-    this.#tokensAt = now
-  }
-
-  #granted(live: Live, limit: number | undefined, pieceSize: number): number {
-    let credit = live.owed
-    if (limit !== undefined) {
-      credit = Math.min(credit, Math.floor(this.#tokens / pieceSize))
-      this.#tokens -= credit * pieceSize
-    }
-    live.owed -= credit
-    return credit
-  }
-
-  /** Each provider is told its share of the limit, so that bytes come evenly and not in bursts of pieces. */
-  #newRate(live: Live, limit: number | undefined): { rate?: number } {
-    const rate = limit === undefined ? 0 : Math.max(1, Math.round(limit / this.#live.size))
-    if (rate === live.rate || (rate > 0 && Math.abs(rate - live.rate) < 0.1 * rate)) return {}
-    live.rate = rate
-    return { rate }
-  }
-
-  /** Drops who has gone silent. */
-  #relieve(now: number): void {
+  #dropSilent(now: number): void {
     const { stallMs } = this.#options
-    for (const [key, live] of this.#live) {
-      const { silentMs, begun } = this.#deps.state.report(key, now)
+    for (const live of this.#live.values()) {
+      const { silentMs, begun } = this.#deps.state.report(live.key, now)
       // One that has begun nothing may have others in line before this peer.
       const patience = live.owed > 0 ? Number.POSITIVE_INFINITY : begun > 0 ? stallMs : 4 * stallMs
       if (silentMs < patience) continue
-      const fault = new NetworkError('unavailable', `sent nothing for ${Math.round(silentMs / 1000)} s`, {
-        reason: 'timeout',
-      })
-      this.#end(key, fault)
-      void live.stream.close()
+      const message = `sent nothing for ${Math.round(silentMs / 1000)} s`
+      this.#end(live, new NetworkError('unavailable', message, { reason: 'timeout' }))
     }
   }
 
   /** The conversation is over, and counts no more, whatever may still come of it. */
-  #end(key: string, error: unknown): void {
-    const { state, clock } = this.#deps
-    const live = this.#live.get(key)
-    if (!live) return
-    this.#live.delete(key)
-    this.#closing.add(live.ended)
-    live.ended.finally(() => this.#closing.delete(live.ended))
-    state.drop(key, clock.now())
-    if (state.complete || this.#stopping.signal.aborted) return
+  #end(live: Live, error: unknown): void {
+    if (!this.#hangUp(live)) return
+    if (this.#deps.state.complete || this.#stopping.signal.aborted) return
     if (error instanceof LocalFailure) this.#fatal ??= asNetworkError(error.cause)
-    else if (error instanceof Simulates) {
-      live.known.state = 'simulates'
-      this.#deps.observer?.onNote?.(`${live.known.source.peer} is in dummy mode and only simulates`)
-    } else this.#failed(live.known, asNetworkError(error))
+    else if (error instanceof Simulates) this.#deps.providers.simulates(live.known)
+    else this.#failed(live.known, asNetworkError(error))
     this.#flush()
     this.#wake()
   }
 
-  #failed(known: Known, error: NetworkError): void {
-    const { peer, address } = known.source
-    if (error.code !== 'corrupt' && [...this.#live.values()].some((live) => live.known === known)) return
-    const told = error.message.includes(peer) ? error.message : `${peer}: ${error.message}`
-    known.fault = new NetworkError(error.code, told, error.details, error)
-    this.#dismiss(known, known.fault)
-    if (known.hint && known.verified === 0) {
-      if (known.failures >= HINT_FAILURES && known.state !== 'banned') this.#known.delete(address)
-      if (known.state !== 'banned') return
-    }
-    this.#deps.observer?.onNote?.(`${known.state === 'banned' ? 'banned' : 'dropped'} ${told}`)
+  /** @returns whether it was under way still */
+  #hangUp(live: Live): boolean {
+    const { key, ended, stream } = live
+    if (this.#live.get(key) !== live) return false
+    this.#live.delete(key)
+    this.#deps.state.drop(key, this.#deps.clock.now())
+    this.#awaitAtEnd(ended)
+    void stream.close().catch(() => {})
+    return true
   }
 
-  #dismiss(known: Known, { code }: NetworkError): void {
+  #failed(known: Known, error: NetworkError): void {
+    const others = [...this.#live.values()].filter((live) => live.known === known)
+    if (error.code !== 'corrupt' && others.length > 0) return
+    for (const other of others) this.#hangUp(other)
     const now = this.#deps.clock.now()
-    known.failures++
-    known.state = code === 'corrupt' ? 'banned' : 'cooling'
-    known.coolUntil = now + Math.min(MAX_COOL_MS, COOL_MS * 2 ** (known.failures - 1))
+    this.#deps.providers.failed(known, error, now)
     this.#discoveries = 0
-    this.#discoverAt = Math.min(this.#discoverAt, now + COOL_MS)
-    if (known.state !== 'banned') return
-    for (const [key, live] of this.#live)
-      if (live.known === known) {
-        this.#live.delete(key)
-        this.#closing.add(live.ended)
-        this.#deps.state.drop(key, now)
-        void live.stream.close()
-      }
+    this.#discoverAt = Math.min(this.#discoverAt, now + DISCOVER_SOON_MS)
   }
 
   #discover(now: number): void {
@@ -506,42 +366,49 @@ export class Swarm {
       },
       () => {},
     )
-    const settled = found.finally(() => {
-      this.#discovering = false
-      this.#discoveries++
-      const pause =
-        this.#live.size > 0 ? DISCOVER_MS : Math.min(MAX_COOL_MS, COOL_MS * 2 ** Math.min(this.#discoveries - 1, 6))
-      this.#discoverAt = clock.now() + pause
-      this.#wake()
-    })
-    this.#closing.add(settled)
-    settled.finally(() => this.#closing.delete(settled))
+    this.#awaitAtEnd(
+      found.finally(() => {
+        this.#discovering = false
+        const alone = Math.min(MAX_PAUSE_MS, DISCOVER_SOON_MS * 2 ** Math.min(this.#discoveries++, 6))
+        this.#discoverAt = clock.now() + (this.#live.size > 0 ? DISCOVER_MS : alone)
+        this.#wake()
+      }),
+    )
+  }
+
+  #awaitAtEnd(ending: Promise<void>): void {
+    this.#closing.add(ending)
+    void ending.finally(() => this.#closing.delete(ending))
   }
 
   #report(): void {
-    const { observer, state, clock } = this.#deps
+    const { observer, state, clock, providers } = this.#deps
     if (!observer?.onProviders) return
     const now = clock.now()
-    observer.onProviders([...this.#known.values()].map((known) => this.#reportOf(known, state, now)))
-  }
-
-  #reportOf(known: Known, state: SwarmState, now: number): ProviderReport {
-    const { peer, address } = known.source
-    const lanes = [state.report(address, now), state.report(`${address}#2`, now)]
-    const { received, verified, fault } = known
-    return {
-      peer,
-      address,
-      state: known.state === 'connected' ? 'connected' : known.state === 'banned' ? 'banned' : 'dropped',
-      reason: known.state === 'connected' ? undefined : fault?.message,
-      pieces: known.pieces,
-      received,
-      verified,
-      rate: lanes.reduce((sum, { rate }) => sum + rate, 0),
-    }
+    observer.onProviders([...providers.all].map((known) => reportOf(known, state, now)))
   }
 
   #wake(): void {
     this.#wakening.abort()
+  }
+}
+
+function laneOf({ source }: Known): string {
+  return `${source.address}#2`
+}
+
+function reportOf(known: Known, state: SwarmState, now: number): ProviderReport {
+  const { received, verified, fault, pieces, source } = known
+  const { peer, address } = source
+  const lanes = [state.report(address, now), state.report(laneOf(known), now)]
+  return {
+    peer,
+    address,
+    state: known.state === 'connected' ? 'connected' : known.state === 'banned' ? 'banned' : 'dropped',
+    reason: known.state === 'connected' ? undefined : known.state === 'simulates' ? 'only simulates' : fault?.message,
+    pieces,
+    received,
+    verified,
+    rate: lanes.reduce((sum, { rate }) => sum + rate, 0),
   }
 }
