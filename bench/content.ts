@@ -19,7 +19,7 @@ export function makeFile(path: string, size: number): void {
 
 /** A virtual machine may get its memory only when it is first written to, which would be measured as ours. */
 export function touchMemory(bytes: number): void {
-  const folder = scratch(true)
+  const folder = scratch('memory')
   try {
     say(`touching ${(bytes / 1e9).toFixed(1)} GB of memory …`)
     makeFile(join(folder.path, 'touched'), bytes)
@@ -31,7 +31,7 @@ export function touchMemory(bytes: number): void {
 /** Content id of 1 GiB, beside what OpenSSL makes of a core. */
 export async function hashing(): Promise<Measurement[]> {
   say('hashing: the content id of 1 GiB …')
-  const folder = scratch(true)
+  const folder = scratch('memory')
   const hasher = new WorkerHasher()
   try {
     const path = join(folder.path, 'file')

@@ -48,7 +48,7 @@ const peerId = (i: number) => `peer-${i}` as PeerId
 const random = (n: number) => Math.floor(Math.random() * n)
 
 export async function directory(): Promise<Measurement[]> {
-  const folder = scratch(false)
+  const folder = scratch('disk')
   const results: Measurement[] = []
   const maestro = await startMaestro(folder.path, 19_000)
   const empty = await start([projectFile('dist/bench/empty-server.js'), '19001'], 'http://127.0.0.1:19001')

@@ -16,12 +16,14 @@ const TICKS_PER_S = 100
 const MAX_LINES = 10_000
 
 /**
- * A new folder, in memory where the machine has such a file system and `memory` asks for it: with huge pages where that
- * can be had, since giving out small ones would be a good part of what is measured, of any program.
+ * A new folder.
+ * @param where on the temporary folder's disk or in memory, there with huge pages where they can be had: giving out
+ *   small ones would be a good part of what is measured, of any program. Small files go without: each would take a
+ *   huge page of its own.
  */
-export function scratch(memory: boolean): { path: string; remove: () => void } {
-  const path = mkdtempSync(join(memory ? '/dev/shm' : tmpdir(), `p2p-bench-${process.pid}-`))
-  const mounted = memory && quietly('mount', ['-t', 'tmpfs', '-o', 'huge=always,mode=755', 'tmpfs', path])
+export function scratch(where: 'disk' | 'memory' | 'memory for small files'): { path: string; remove: () => void } {
+  const path = mkdtempSync(join(where === 'disk' ? tmpdir() : '/dev/shm', `p2p-bench-${process.pid}-`))
+  const mounted = where === 'memory' && quietly('mount', ['-t', 'tmpfs', '-o', 'huge=always,mode=755', 'tmpfs', path])
   return {
     path,
     remove: atEnd(() => {

@@ -9,7 +9,7 @@ import { type Measurement, say } from './report.ts'
 export async function restart(): Promise<Measurement[]> {
   const FILES = 10_000
   say(`restart: an agent with ${FILES.toLocaleString('en-US')} files …`)
-  const folder = scratch(false)
+  const folder = scratch('disk')
   try {
     for (let d = 0; d < 100; d++) {
       mkdirSync(join(folder.path, 'P1', `folder-${d}`), { recursive: true })

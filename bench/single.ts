@@ -30,7 +30,7 @@ export async function single({ big = false }: SingleOptions = {}): Promise<Measu
 async function oneFile(): Promise<Measurement[]> {
   say('single: 1 GiB from one provider, and by others …')
   touchMemory(3 * GIB)
-  const folder = scratch(true)
+  const folder = scratch('memory')
   const provided = join(folder.path, 'P1')
   mkdirSync(provided)
   const file = join(provided, 'big.bin')
@@ -195,7 +195,7 @@ async function manyFiles(): Promise<Measurement[]> {
   const FILES = 10_000
   const what = 'a folder of 10,000 files of 4 KiB, one provider'
   say(`single: ${what} …`)
-  const folder = scratch(true)
+  const folder = scratch('memory for small files')
   const running: Running[] = []
   try {
     const bytes = Buffer.alloc(4096)
@@ -236,7 +236,7 @@ async function manyFiles(): Promise<Measurement[]> {
 async function bigFile(): Promise<Measurement[]> {
   const SIZE = 20 * GIB
   const what = '20 GiB, one provider, disk, verified'
-  const folder = scratch(false)
+  const folder = scratch('disk')
   const { bavail, bsize } = statfsSync(folder.path)
   // The source is sparse; the taker's copy needs its room, and the machine some more.
   const needed = SIZE + 4 * GIB

@@ -79,7 +79,7 @@ const PATIENCE = 5
 
 /** Runs it with real agents, in memory, and ends everything again. */
 export async function runSwarm(plan: SwarmPlan, progress: (line: string) => void): Promise<SwarmResult> {
-  const folder = scratch(true)
+  const folder = scratch('memory')
   const network = new ShapedNetwork()
   const running: Running[] = []
   try {

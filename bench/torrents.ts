@@ -125,7 +125,7 @@ export interface TorrentSwarmResult {
 
 /** The plan with another program: one seeder, and takers that start at the same moment, known to each other by a tracker. */
 export async function runTorrentSwarm(client: TorrentClient, plan: SwarmPlan): Promise<TorrentSwarmResult> {
-  const folder = scratch(true)
+  const folder = scratch('memory')
   const network = new ShapedNetwork()
   const children: Child[] = []
   try {
