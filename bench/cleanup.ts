@@ -12,7 +12,7 @@ const undone = new Set<() => void>()
  * @returns runs it now, once
  */
 export function atEnd(undo: () => void): () => void {
-  if (undone.size === 0) listen()
+  listen()
   const once = () => {
     if (undone.delete(once)) undo()
   }

@@ -1,12 +1,9 @@
-import { execFileSync } from 'node:child_process'
-import { randomFillSync } from 'node:crypto'
+import { createHash, randomFillSync } from 'node:crypto'
 import { closeSync, openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { WorkerHasher } from '../peer/hashing/worker-hasher.ts'
+import { pieceSizeFor } from '../common/merkle.ts'
 import { scratch } from './process.ts'
-import { has, type Measurement, say } from './report.ts'
-
-const GIB = 2 ** 30
+import { say } from './report.ts'
 
 /** Fills a file with bytes that do not repeat within a piece. */
 export function makeFile(path: string, size: number): void {
@@ -14,6 +11,15 @@ export function makeFile(path: string, size: number): void {
   randomFillSync(block)
   const fd = openSync(path, 'w')
   for (let at = 0; at < size; at += block.length) writeSync(fd, block, 0, Math.min(block.length, size - at), at)
+  closeSync(fd)
+}
+
+/** A file that is mostly a hole, so that it takes no room; each piece has bytes of its own, so that none is right by being empty. */
+export function makeSparseFile(path: string, size: number): void {
+  const fd = openSync(path, 'w')
+  const piece = pieceSizeFor(size)
+  for (let at = 0; at < size; at += piece) writeSync(fd, createHash('sha256').update(`${at}`).digest(), 0, 32, at)
+  writeSync(fd, Buffer.alloc(1), 0, 1, size - 1)
   closeSync(fd)
 }
 
@@ -26,48 +32,4 @@ export function touchMemory(bytes: number): void {
   } finally {
     folder.remove()
   }
-}
-
-/** Content id of 1 GiB, beside what OpenSSL makes of a core. */
-export async function hashing(): Promise<Measurement[]> {
-  say('hashing: the content id of 1 GiB …')
-  const folder = scratch('memory')
-  const hasher = new WorkerHasher()
-  try {
-    const path = join(folder.path, 'file')
-    makeFile(path, GIB)
-    const fd = openSync(path, 'r')
-    await hasher.hashFile(fd, 1024 * 1024)
-    const core = opensslRate()
-    const begin = performance.now()
-    await hasher.hashFile(fd, GIB)
-    const rate = GIB / 1e6 / ((performance.now() - begin) / 1000)
-    closeSync(fd)
-    return [
-      {
-        what: 'content id of 1 GiB',
-        value: rate,
-        unit: 'MB/s',
-        ...(core === undefined
-          ? { note: 'openssl is not installed: no baseline' }
-          : {
-              target: { atLeast: Math.round(0.6 * core) },
-              baseline: { what: 'openssl speed -evp sha256, one core', value: core, unit: 'MB/s' },
-            }),
-      },
-    ]
-  } finally {
-    await hasher.close()
-    folder.remove()
-  }
-}
-
-/** MB/s of `openssl speed` at 16 KiB blocks. */
-function opensslRate(): number | undefined {
-  if (!has('openssl')) return undefined
-  const output = execFileSync('openssl', ['speed', '-evp', 'sha256', '-bytes', '16384', '-seconds', '2'], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'ignore'],
-  })
-  return Number(/sha256\s+([\d.]+)k/i.exec(output)![1]) / 1000
 }

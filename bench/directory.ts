@@ -4,8 +4,8 @@ import { MaestroClient } from '../common/maestro-client.ts'
 import { projectFile } from '../common/project.ts'
 import type { FileEntry } from '../common/schemas.ts'
 import { closedLoop, openLoop, saturate } from './load.ts'
-import { scratch, start, startMaestro } from './process.ts'
-import { has, type Measurement, say } from './report.ts'
+import { isInstalled, scratch, start, startMaestro } from './process.ts'
+import { type Measurement, say } from './report.ts'
 
 /** One Maestro with 1,000,000 entries of 1,000 peers. */
 const PEERS = 1000
@@ -67,7 +67,7 @@ export async function directory(): Promise<Measurement[]> {
     const after = await saturate({ ...load, url: empty.url }, ['/healthz'], folder.path)
     const baseline = (bare.rate + after.rate) / 2
     if (locate.failed > 0) throw new Error(`${locate.failed} lookups failed`)
-    const generator = has('wrk') ? 'load by wrk' : 'wrk is not installed: load by Node, which limits both sides'
+    const generator = isInstalled('wrk') ? 'load by wrk' : 'wrk is not installed: load by Node, which limits both sides'
     results.push(
       {
         what: `GET /locate, ${CONNECTIONS} connections`,

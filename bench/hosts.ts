@@ -2,8 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
 import { atEnd, removeStale } from './cleanup.ts'
-import { Child, type Place } from './process.ts'
-import { has } from './report.ts'
+import { Child, isInstalled, type Place } from './process.ts'
 
 /**
  * One GSO packet is up to 64 KiB and its headers; a smaller bucket would have the kernel cut each one up, which costs
@@ -38,7 +37,9 @@ export class ShapedNetwork {
     const missing = [
       ...(process.platform === 'linux' ? [] : ['Linux']),
       ...(process.getuid?.() === 0 ? [] : ['root']),
-      ...['ip', 'tc'].filter((program) => !has(program)).map((program) => `the program ${program} (package iproute2)`),
+      ...['ip', 'tc']
+        .filter((program) => !isInstalled(program))
+        .map((program) => `the program ${program} (package iproute2)`),
     ]
     return missing.length === 0 ? undefined : missing.join(', ')
   }
@@ -108,7 +109,7 @@ export function shaping(): string {
  * What one TCP stream gets of a link in fact, by iperf3, as a share of its rate; undefined where it is not installed.
  */
 export async function goodput(mbps: number): Promise<number | undefined> {
-  if (!has('iperf3')) return undefined
+  if (!isInstalled('iperf3')) return undefined
   const network = new ShapedNetwork()
   const [from, to] = [network.addHost(mbps), network.addHost(mbps)]
   const server = new Child('iperf3', ['-s', '-1', '--forceflush'], to)

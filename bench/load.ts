@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { has } from './report.ts'
+import { isInstalled } from './process.ts'
 
 /** HTTP load on loopback, bounded in time. Latencies in ms. */
 export interface LoadResult {
@@ -26,7 +26,7 @@ export interface LoadOptions {
  * @param paths a choice of paths, taken at random
  */
 export async function saturate(options: LoadOptions, paths: readonly string[], folder: string): Promise<LoadResult> {
-  return has('wrk') ? wrk(options, paths, folder) : closedLoop(options, paths)
+  return isInstalled('wrk') ? wrk(options, paths, folder) : closedLoop(options, paths)
 }
 
 async function wrk(

@@ -33,6 +33,10 @@ export function scratch(where: 'disk' | 'memory' | 'memory for small files'): { 
   }
 }
 
+export function isInstalled(program: string): boolean {
+  return quietly('which', [program])
+}
+
 /** Whether the command did what it was asked. */
 function quietly(command: string, args: readonly string[]): boolean {
   return spawnSync(command, args, { stdio: 'ignore' }).status === 0
@@ -190,7 +194,7 @@ export function startPeer(
 export async function start(args: string[], url: string, place: Place = LOOPBACK): Promise<Running> {
   const child = new Child(process.execPath, args, place)
   try {
-    await answers(url, child)
+    await untilReady(url, child, async () => (await fetch(`${url}/healthz`)).ok)
   } catch (error) {
     await child.stop()
     throw error
@@ -199,18 +203,29 @@ export async function start(args: string[], url: string, place: Place = LOOPBACK
 }
 
 /** Waits until the program serves `url`, whatever the status. */
-export async function listens(url: string, child: Child): Promise<void> {
-  await until(child, url, async () => (await fetch(url).catch(() => undefined)) !== undefined)
+export function listens(url: string, child: Child): Promise<void> {
+  return untilReady(url, child, () => fetch(url).then(() => true))
 }
 
-async function answers(url: string, child: Child): Promise<void> {
-  await until(child, url, async () => (await fetch(`${url}/healthz`).catch(() => undefined))?.ok === true)
+function untilReady(url: string, child: Child, ask: () => Promise<boolean>): Promise<void> {
+  return until(`nothing answers at ${url}`, READY_MS, ask, { child, everyMs: 5 })
 }
 
-async function until(child: Child, url: string, ready: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + READY_MS
-  while (!(await ready())) {
-    if (child.ended || Date.now() > deadline) throw new Error(`nothing answers at ${url}: ${child.lastWords()}`)
-    await pause(5)
+/**
+ * Asks until the answer is yes; a question that fails is not answered.
+ * @param what the error where it is not within `ms`, or where the child that is asked has ended
+ */
+export async function until(
+  what: string,
+  ms: number,
+  ask: () => Promise<boolean>,
+  { child, everyMs = 50 }: { child?: Child; everyMs?: number } = {},
+): Promise<void> {
+  const deadline = Date.now() + ms
+  const said = () => (child === undefined ? '' : `: ${child.lastWords()}`)
+  while (!(await ask().catch(() => false))) {
+    if (child?.ended) throw new Error(`${what}: it ended${said()}`)
+    if (Date.now() > deadline) throw new Error(`${what}: not within ${ms / 1000} s${said()}`)
+    await pause(everyMs)
   }
 }

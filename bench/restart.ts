@@ -1,8 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
 import { AgentClient } from './agent-client.ts'
-import { scratch, startPeer } from './process.ts'
+import { scratch, startPeer, until } from './process.ts'
 import { type Measurement, say } from './report.ts'
 
 /** From the start of the process until 10,000 files that did not change are served again. */
@@ -39,11 +38,8 @@ async function timeToReady(folder: string, files: number): Promise<number> {
   const agent = await startPeer(folder, 'P1', 19_010)
   try {
     const client = new AgentClient(agent.url)
-    while (!(await client.hasScanned(files))) {
-      if (performance.now() - begin > 120_000)
-        throw new Error(`the agent had not found ${files} files after two minutes`)
-      await pause(10)
-    }
+    const options = { child: agent.child, everyMs: 10 }
+    await until(`the agent did not find ${files} files`, 120_000, () => client.hasScanned(files), options)
     return (performance.now() - begin) / 1000
   } finally {
     await agent.stop()

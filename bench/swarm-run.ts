@@ -3,12 +3,15 @@ import { mkdirSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { parseFileName } from '../common/ids.ts'
 import { kuroseRoss } from '../common/kurose-ross.ts'
+import { MaestroClient } from '../common/maestro-client.ts'
 import { pieceCount, pieceSizeFor } from '../common/merkle.ts'
-import { AgentClient, hasEnded, Refusal, type TransferNow, until } from './agent-client.ts'
+import { isEndState, type TransferBody } from '../common/schemas.ts'
+import { AgentClient, failureOf } from './agent-client.ts'
 import { makeFile } from './content.ts'
 import { type Host, ShapedNetwork } from './hosts.ts'
-import { type Running, scratch, startMaestro, startPeer } from './process.ts'
+import { type Running, scratch, startMaestro, startPeer, until } from './process.ts'
 
 /** A file at one seeder, and who takes it at the same moment; every host with a link of its own. */
 export interface SwarmPlan {
@@ -30,8 +33,8 @@ export interface TakerResult {
   seconds?: number
   /** why it has no file */
   problem?: string
-  /** payload bytes that the network brought, as the agent counts them */
-  received?: number
+  /** payload bytes that the network brought, those thrown away too, as the agent counts them */
+  received: number
   /** bytes that its link brought */
   linkBytes: number
   peakMB: number
@@ -45,7 +48,7 @@ export interface SwarmResult {
   pieces: number
   takers: TakerResult[]
   seederPeakMB: number
-  /** seconds, distinct pieces that the seeder had sent; empty where it does not tell */
+  /** seconds, distinct pieces that the seeder had sent */
   sentOnce: Sample[]
   /** seconds from the start until the seeder was killed */
   killed?: number
@@ -60,25 +63,29 @@ export function boundOf({ size, seederMbps, takersMbps, counted }: SwarmPlan): n
   return kuroseRoss({ size, seederUp: bytes(seederMbps), takers })
 }
 
+/** Seconds after which a run is given up. */
+export function patienceOf(plan: SwarmPlan): number {
+  return Math.max(60, 5 * boundOf(plan))
+}
+
 /** Bytes of memory that a run takes: one copy a host, and the agents. */
 export function memoryOf({ size, takersMbps }: SwarmPlan): number {
   return (takersMbps.length + 1) * (size + 150e6)
 }
 
-const FILE = 'swarm.bin'
+const FILE = parseFileName('swarm.bin')
 const TOKEN = `bench-${process.pid}`
 /** agents that start at the same time: each takes a core for some while */
-const STARTING = 4
+const STARTING_AT_ONCE = 4
 const SAMPLE_MS = 250
+/** of what the seeder gave, where it has to be killed in time */
 const UPLOADS_MS = 50
-const TELL_S = 5
+const PROGRESS_S = 5
 /** what has left the seeder's agent may still wait in its link's queue */
 const LAST_PIECE_MS = 1000
-/** a run is given up after so many times its bound, and at least a minute */
-const PATIENCE = 5
 
 /** Runs it with real agents, in memory, and ends everything again. */
-export async function runSwarm(plan: SwarmPlan, progress: (line: string) => void): Promise<SwarmResult> {
+export async function runSwarm(plan: SwarmPlan, say: (line: string) => void): Promise<SwarmResult> {
   const folder = scratch('memory')
   const network = new ShapedNetwork()
   const running: Running[] = []
@@ -95,20 +102,21 @@ export async function runSwarm(plan: SwarmPlan, progress: (line: string) => void
       return { name, host, process, client: new AgentClient(process.url, TOKEN) }
     }
     const seeder = await agent('seeder', plan.seederMbps)
-    progress(`starting ${plan.takersMbps.length + 1} agents`)
+    say(`starting ${plan.takersMbps.length + 1} agents`)
     const takers: Member[] = []
-    for (let i = 0; i < plan.takersMbps.length; i += STARTING) {
-      const some = plan.takersMbps.slice(i, i + STARTING)
+    for (let i = 0; i < plan.takersMbps.length; i += STARTING_AT_ONCE) {
+      const some = plan.takersMbps.slice(i, i + STARTING_AT_ONCE)
       takers.push(...(await Promise.all(some.map((mbps, k) => agent(`taker-${i + k + 1}`, mbps)))))
     }
     await until('the seeder did not hash its file', 60_000, () => seeder.client.hasScanned(1))
+    const directory = new MaestroClient(maestro.url)
     await until('the seeder is not in the directory', 10_000, async () => {
-      const found = (await (await fetch(`${maestro.url}/locate?file=${FILE}`)).json()) as { peers: { id: unknown }[] }
-      return found.peers.some(({ id }) => id !== null)
+      const { peers } = await directory.locate({ file: FILE })
+      return peers.some(({ id }) => id !== null)
     })
     for (const { name, client } of takers) await until(`${name} did not register`, 10_000, () => client.isRegistered())
 
-    const result = await new Run(plan, seeder, takers, progress).measure()
+    const result = await new Run(plan, seeder, takers, say).measure()
     for (const [i, { name, seconds }] of result.takers.entries())
       if (i < (plan.counted ?? Number.POSITIVE_INFINITY) && seconds !== undefined)
         execFileSync('cmp', [join(folder.path, 'seeder', FILE), join(folder.path, name, FILE)])
@@ -127,7 +135,8 @@ interface Member {
   client: AgentClient
 }
 
-interface Taking {
+/** A member while it takes the file. */
+interface Taker {
   member: Member
   transfer: string
   /** what its link had brought before */
@@ -139,14 +148,14 @@ interface Taking {
 class Run {
   readonly #plan: SwarmPlan
   readonly #seeder: Member
-  readonly #takers: Taking[] = []
   readonly #members: readonly Member[]
   readonly #say: (line: string) => void
-  readonly #pieceSize: number
   readonly #pieces: number
-  readonly #sentOnce: Sample[] = []
+  #takers: readonly Taker[] = []
   #begin = 0
   #beginEpoch = 0
+  #seederPeakMB = 0
+  readonly #sentOnce: Sample[] = []
   #killed: number | undefined
   #over = false
 
@@ -155,35 +164,17 @@ class Run {
     this.#seeder = seeder
     this.#members = members
     this.#say = say
-    this.#pieceSize = pieceSizeFor(plan.size)
-    this.#pieces = pieceCount(plan.size, this.#pieceSize)
+    this.#pieces = pieceCount(plan.size, pieceSizeFor(plan.size))
   }
 
   async measure(): Promise<SwarmResult> {
     this.#begin = performance.now()
     this.#beginEpoch = Date.now()
-    await Promise.all(this.#members.map((member) => this.#start(member)))
+    this.#takers = await Promise.all(this.#members.map(startTaking))
     const watching = this.#watchSeeder()
     const [idle, used] = [idleSeconds(), this.#cpuSeconds()]
-    let seederPeakMB = 0
     try {
-      const limit = Math.max(60, PATIENCE * boundOf(this.#plan))
-      for (let told = 0; ; ) {
-        const begin = performance.now()
-        await Promise.all(this.#takers.map((taker) => this.#sample(taker)))
-        seederPeakMB = this.#seeder.process.child.peakMB() ?? seederPeakMB
-        if (this.#counted().every(({ result }) => result.seconds !== undefined || result.problem !== undefined)) break
-        if (this.#elapsed() > limit) {
-          for (const { result } of this.#counted())
-            if (result.seconds === undefined) result.problem ??= `not done after ${Math.round(limit)} s`
-          break
-        }
-        if (this.#elapsed() - told >= TELL_S) {
-          told = this.#elapsed()
-          this.#tell()
-        }
-        await pause(Math.max(0, begin + SAMPLE_MS - performance.now()))
-      }
+      await this.#followTakers()
     } finally {
       this.#over = true
       await watching
@@ -193,25 +184,38 @@ class Run {
       busy: { all: 1 - (idleSeconds() - idle) / cores, agents: (this.#cpuSeconds() - used) / cores },
       pieces: this.#pieces,
       takers: this.#takers.map(({ result }) => result),
-      seederPeakMB,
+      seederPeakMB: this.#seederPeakMB,
       sentOnce: this.#sentOnce,
       ...(this.#killed === undefined ? {} : { killed: this.#killed }),
     }
   }
 
-  async #start(member: Member): Promise<void> {
-    const { name, host, client } = member
-    const linkBytes = host.receivedBytes()
-    const transfer = await client.download({ file: FILE })
-    this.#takers.push({ member, transfer, linkBytes, result: { name, linkBytes: 0, peakMB: 0, progress: [[0, 0]] } })
-    this.#takers.sort((a, b) => this.#members.indexOf(a.member) - this.#members.indexOf(b.member))
+  /** Samples all takers until those that count have ended, or are given up. */
+  async #followTakers(): Promise<void> {
+    const limit = patienceOf(this.#plan)
+    const counted = this.#takers.slice(0, this.#plan.counted).map(({ result }) => result)
+    for (let said = 0; ; ) {
+      const begin = performance.now()
+      await Promise.all(this.#takers.map((taker) => this.#sample(taker)))
+      this.#seederPeakMB = this.#seeder.process.child.peakMB() ?? this.#seederPeakMB
+      if (counted.every(hasEnded)) return
+      if (this.#elapsed() > limit) {
+        for (const result of counted) if (!hasEnded(result)) result.problem = `not done after ${Math.round(limit)} s`
+        return
+      }
+      if (this.#elapsed() - said >= PROGRESS_S) {
+        said = this.#elapsed()
+        this.#sayProgress()
+      }
+      await pause(Math.max(0, begin + SAMPLE_MS - performance.now()))
+    }
   }
 
-  async #sample({ member, transfer, linkBytes, result }: Taking): Promise<void> {
+  async #sample({ member, transfer, linkBytes, result }: Taker): Promise<void> {
     result.peakMB = member.process.child.peakMB() ?? result.peakMB
-    if (result.seconds !== undefined || result.problem !== undefined) return
+    if (hasEnded(result)) return
     result.linkBytes = member.host.receivedBytes() - linkBytes
-    let now: TransferNow
+    let now: TransferBody
     try {
       now = await member.client.transfer(transfer)
     } catch {
@@ -219,51 +223,39 @@ class Run {
       if (member.process.child.ended) result.problem = `its agent ended: ${member.process.child.lastWords()}`
       return
     }
-    if (now.received !== undefined) result.received = now.received
+    const ended = isEndState(now.state)
+    result.received = now.received
     // The agent knows its end to the millisecond; it is asked only every so often.
-    const at = hasEnded(now) ? (Date.parse(now.started) - this.#beginEpoch) / 1000 + now.seconds : this.#elapsed()
-    result.progress.push([at, now.pieces?.verified ?? Math.floor(now.bytes / this.#pieceSize)])
-    if (now.state === 'done') {
-      result.seconds = at
-      result.progress[result.progress.length - 1] = [at, this.#pieces]
-    } else if (hasEnded(now)) result.problem = `${now.state}: ${now.error?.message ?? 'no reason given'}`
+    const at = ended ? (Date.parse(now.started) - this.#beginEpoch) / 1000 + now.seconds : this.#elapsed()
+    result.progress.push([at, now.pieces?.verified ?? 0])
+    if (now.state === 'done') result.seconds = at
+    else if (ended) result.problem = failureOf(now)
   }
 
-  /** Follows what the seeder has given, and kills it in time where the plan says so. */
+  /** Follows what the seeder has given, and kills it as soon as that is one copy where the plan says so. */
   async #watchSeeder(): Promise<void> {
+    const { killSeeder = false } = this.#plan
     while (!this.#over) {
-      try {
-        const [upload] = await this.#seeder.client.uploads()
-        if (upload !== undefined) {
-          this.#sentOnce.push([this.#elapsed(), upload.sent_once])
-          if (this.#plan.killSeeder === true && upload.sent_once === upload.pieces) {
-            await pause(LAST_PIECE_MS)
-            this.#killed = this.#elapsed()
-            this.#say(`one copy is out after ${this.#killed.toFixed(1)} s: the seeder is killed`)
-            await this.#seeder.process.child.stop('SIGKILL')
-            return
-          }
-        }
-      } catch (error) {
-        if (error instanceof Refusal) {
-          if (this.#plan.killSeeder === true)
-            this.#say('the seeder has no GET /uploads: nobody knows when one copy is out, so it stays')
-          return
-        }
-      }
-      await pause(this.#plan.killSeeder === true ? UPLOADS_MS : SAMPLE_MS)
+      // An agent that is busy misses a sample.
+      const [upload] = await this.#seeder.client.uploads().catch(() => [])
+      if (upload !== undefined) this.#sentOnce.push([this.#elapsed(), upload.sent_once])
+      if (killSeeder && upload !== undefined && upload.sent_once === upload.pieces) return this.#killSeeder()
+      await pause(killSeeder ? UPLOADS_MS : SAMPLE_MS)
     }
+  }
+
+  async #killSeeder(): Promise<void> {
+    await pause(LAST_PIECE_MS)
+    this.#killed = this.#elapsed()
+    this.#say(`one copy is out after ${this.#killed.toFixed(1)} s: the seeder is killed`)
+    await this.#seeder.process.child.stop('SIGKILL')
   }
 
   #cpuSeconds(): number {
     return [this.#seeder, ...this.#members].reduce((sum, { process }) => sum + process.child.cpuSeconds(), 0)
   }
 
-  #counted() {
-    return this.#takers.slice(0, this.#plan.counted)
-  }
-
-  #tell(): void {
+  #sayProgress(): void {
     const shares = this.#takers.map(({ result }) => ((result.progress.at(-1)?.[1] ?? 0) / this.#pieces) * 100)
     const done = this.#takers.filter(({ result }) => result.seconds !== undefined).length
     this.#say(
@@ -274,6 +266,18 @@ class Run {
   #elapsed(): number {
     return (performance.now() - this.#begin) / 1000
   }
+}
+
+async function startTaking(member: Member): Promise<Taker> {
+  const linkBytes = member.host.receivedBytes()
+  const transfer = await member.client.download({ file: FILE })
+  const result: TakerResult = { name: member.name, received: 0, linkBytes: 0, peakMB: 0, progress: [[0, 0]] }
+  return { member, transfer, linkBytes, result }
+}
+
+/** Whether it has its file, or never will. */
+function hasEnded({ seconds, problem }: TakerResult): boolean {
+  return seconds !== undefined || problem !== undefined
 }
 
 /** Seconds that this machine's cores had nothing to do, since it started. */

@@ -5,7 +5,14 @@ import { goodput, ShapedNetwork, shaping } from './hosts.ts'
 import { svg } from './plot.ts'
 import { type Measurement, median, say } from './report.ts'
 import { boundOf, memoryOf, runSwarm, type SwarmPlan, type SwarmResult } from './swarm-run.ts'
-import { aria2, libtorrent, missingForSwarm, runTorrentSwarm, type TorrentClient } from './torrents.ts'
+import {
+  aria2,
+  libtorrentTcp,
+  libtorrentUtp,
+  missingForSwarm,
+  runTorrentSwarm,
+  type TorrentClient,
+} from './torrents.ts'
 
 export interface SwarmOptions {
   /** which of the cases below (default: all) */
@@ -51,8 +58,8 @@ const CASES: Record<string, Case> = {
 /** Others in case a. */
 const OTHERS: Record<string, TorrentClient> = {
   aria2,
-  libtorrent: libtorrent(false),
-  utp: libtorrent(true),
+  libtorrent: libtorrentTcp,
+  utp: libtorrentUtp,
 }
 
 /** Real agents, each on a host of its own with a link of bounded rate, and other programs in the same networks. */
@@ -174,14 +181,14 @@ function outcome(run: SwarmResult, plan: SwarmPlan): string {
   const parts = [
     ends.length === 0 ? 'nobody was done' : `done after ${ends[0]!.toFixed(1)} to ${ends.at(-1)!.toFixed(1)} s`,
     `each link brought ${link.toFixed(3)} of the file`,
+    `cores ${percent(run.busy.all)} busy, ${percent(run.busy.agents)} by the agents`,
   ]
-  parts.push(`cores ${percent(run.busy.all)} busy, ${percent(run.busy.agents)} by the agents`)
   if (ends.length < takers.length) {
     const { name, problem } = takers.find(({ seconds }) => seconds === undefined)!
     parts.push(`${takers.length - ends.length} of ${takers.length} not: ${name}: ${problem}`)
   }
   if (run.killed !== undefined) parts.push(`the seeder was killed at ${run.killed.toFixed(1)} s`)
-  else if (plan.killSeeder) parts.push('but the seeder stayed: nobody could tell when one copy was out')
+  else if (plan.killSeeder) parts.push('but the seeder stayed: one copy was not out in time')
   if (run.takers.length > takers.length) {
     const [, pieces] = run.takers.at(-1)!.progress.at(-1)!
     parts.push(
@@ -198,9 +205,8 @@ function percent(share: number): string {
 function beyondTheFile(run: SwarmResult, plan: SwarmPlan): Measurement {
   const what = '… bytes fetched beyond the file'
   const done = counted(run, plan).filter(({ seconds }) => seconds !== undefined)
-  if (done.length === 0 || done.some(({ received }) => received === undefined))
-    return { what, unit: '%', note: 'not reported by these agents' }
-  const received = done.reduce((sum, taker) => sum + taker.received!, 0)
+  if (done.length === 0) return { what, unit: '%', note: 'nobody was done' }
+  const received = done.reduce((sum, taker) => sum + taker.received, 0)
   return { what, value: (received / (done.length * plan.size) - 1) * 100, unit: '%', target: { atMost: 2 } }
 }
 
@@ -260,17 +266,7 @@ function picture(run: SwarmResult, plan: SwarmPlan): string {
     x: { label: 'seconds since all asked for it', max },
     y: { label: `verified pieces of ${plan.size / run.pieces / 1024} KiB`, max: run.pieces },
     lines: [
-      {
-        name: run.sentOnce.length > 0 ? 'seeder: sent' : 'seeder',
-        points:
-          run.sentOnce.length > 0
-            ? [[0, 0], ...run.sentOnce]
-            : [
-                [0, run.pieces],
-                [max, run.pieces],
-              ],
-        reference: true,
-      },
+      { name: 'seeder: sent', points: [[0, 0], ...run.sentOnce], reference: true },
       ...run.takers.map(({ name, progress }) => ({ name: name.replace('-', ' '), points: progress })),
     ],
     marks: [{ at: bound, label: `bound ${bound.toFixed(1)} s` }],

@@ -3,12 +3,10 @@ import { createHash } from 'node:crypto'
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { projectFile } from '../common/project.ts'
-import { until } from './agent-client.ts'
 import { makeFile } from './content.ts'
 import { ShapedNetwork } from './hosts.ts'
-import { Child, LOOPBACK, listens, type Place, scratch } from './process.ts'
-import { has } from './report.ts'
-import { boundOf, type SwarmPlan } from './swarm-run.ts'
+import { Child, isInstalled, LOOPBACK, listens, type Place, scratch, until } from './process.ts'
+import { patienceOf, type SwarmPlan } from './swarm-run.ts'
 
 /** BitTorrent programs that share a file in the same networks, as generously set up as they can be. */
 export interface TorrentClient {
@@ -44,13 +42,12 @@ const PORT = 6881
 const TRACKER_PORT = 6969
 const PIECE_BITS = 18
 const READY_MS = 20_000
-const PATIENCE = 5
 
 export const aria2: TorrentClient = {
   name: 'aria2',
   settings:
     '--bt-max-peers=0 --bt-request-peer-speed-limit=1000M --seed-ratio=0 --file-allocation=none, no DHT, no LPD; from the start of the process',
-  missing: () => (has('aria2c') ? undefined : 'aria2'),
+  missing: () => (isInstalled('aria2c') ? undefined : 'aria2'),
   async start({ torrent, folder, seed, place, port }) {
     const args = [
       `--dir=${folder}`,
@@ -85,9 +82,9 @@ export const aria2: TorrentClient = {
   },
 }
 
-export const libtorrent = (utp: boolean): TorrentClient => ({
-  name: `libtorrent 2 (${utp ? 'uTP' : 'TCP'})`,
-  settings: `unchoke_slots_limit -1, connections_limit 1000, max_out_request_queue 2000, only ${utp ? 'uTP' : 'TCP'}, no encryption, no DHT, no LSD`,
+const libtorrent = (transport: 'TCP' | 'uTP'): TorrentClient => ({
+  name: `libtorrent 2 (${transport})`,
+  settings: `unchoke_slots_limit -1, connections_limit 1000, max_out_request_queue 2000, only ${transport}, no encryption, no DHT, no LSD`,
   missing() {
     try {
       execFileSync(PYTHON, ['-c', 'import libtorrent'], { stdio: 'ignore' })
@@ -101,7 +98,7 @@ export const libtorrent = (utp: boolean): TorrentClient => ({
       torrent,
       folder,
       seed,
-      utp,
+      utp: transport === 'uTP',
       listen: `${place.address}:${port}`,
       peers: peers.map((peer) => [peer.address, peer.port]),
     }
@@ -111,9 +108,12 @@ export const libtorrent = (utp: boolean): TorrentClient => ({
   },
 })
 
+export const libtorrentTcp = libtorrent('TCP')
+export const libtorrentUtp = libtorrent('uTP')
+
 /** The packages for swarms that this machine lacks, or undefined. */
 export function missingForSwarm(client: TorrentClient): string | undefined {
-  const missing = [client.missing(), ...['opentracker', 'mktorrent'].filter((program) => !has(program))]
+  const missing = [client.missing(), ...['opentracker', 'mktorrent'].filter((program) => !isInstalled(program))]
   return missing.filter((name) => name !== undefined).join(', ') || undefined
 }
 
@@ -161,7 +161,7 @@ export async function runTorrentSwarm(client: TorrentClient, plan: SwarmPlan): P
       taker.begin()
       children.push(taker.child)
     }
-    const limit = Math.max(60, PATIENCE * boundOf(plan)) * 1000
+    const limit = patienceOf(plan) * 1000
     const linkBytes: number[] = []
     const seconds = await Promise.all(
       takers.map(async (taker, i) => {
