@@ -26,6 +26,7 @@ import { Neighbours } from './neighbours.ts'
 import { RpcClients } from './rpc/client.ts'
 import { RpcServer } from './rpc/server.ts'
 import { GrpcSmallSource } from './rpc/small-source.ts'
+import { DownloadShare } from './transfer/download-share.ts'
 import { Downloader } from './transfer/downloader.ts'
 import { FolderDownloads } from './transfer/folder.ts'
 import { friendLister, maestroLister } from './transfer/folder-listing.ts'
@@ -35,11 +36,6 @@ import { Receiver } from './transfer/receiver.ts'
 import { SharedContents } from './transfer/shared-contents.ts'
 import { TransferFile } from './transfer/transfer-log.ts'
 import { Uploader } from './transfer/uploader.ts'
-
-/** The lower of two limits; undefined is none. */
-function least(a: number | undefined, b: number | undefined): number | undefined {
-  return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b)
-}
 
 export type AgentConfig = PeerConfig & { state_dir: string }
 
@@ -160,8 +156,8 @@ export class Agent implements Component {
       maestro,
       friends: () => friends.peers(),
     })
-    const rate = () => limits.now().download
-    const downloader = new Downloader({ landing: catalog, hasher, clock, neighbourhood: neighbours, rate })
+    const share = new DownloadShare(() => limits.now().download)
+    const downloader = new Downloader({ landing: catalog, hasher, clock, neighbourhood: neighbours, share })
     const folders = new FolderDownloads({
       clock,
       self: id,
@@ -171,11 +167,12 @@ export class Agent implements Component {
       }),
       source: (provider) => new GrpcSmallSource(clients, provider),
       shelf: catalog,
-      file: async ({ id: content, names, providers }, { rate: own, observer }, signal) => {
+      share,
+      file: async ({ id: content, names, providers }, { rate, observer }, signal) => {
         const sources = providers.map((provider) => clients.source(provider))
         const discover = (more: AbortSignal) => neighbours.find(content, more)
         const fetched = { id: content, names: () => names, sources, discover, dummy: false, patient: false }
-        const download = { ...fetched, rate: own, observer }
+        const download = { ...fetched, rate, observer }
         const { received } = await downloader.run(download, signal)
         observer.onReceived?.(received)
       },
@@ -187,10 +184,7 @@ export class Agent implements Component {
         swarmPeers: (content, signal) => neighbours.find(content, signal),
         landing: catalog,
         downloader,
-        // Its large files are downloads like others, which keep to the agent's limit by themselves.
-        folders: {
-          run: (download, signal) => folders.run({ ...download, rate: () => least(download.rate?.(), rate()) }, signal),
-        },
+        folders,
         saved: new TransferFile(
           { log: log.child({ part: 'transfers' }) },
           { file: join(config.state_dir, 'transfers.json') },

@@ -3,6 +3,7 @@ import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import type { ContentId } from '../../common/ids.ts'
 import { type Manifest, pieceCount, proveManifest } from '../../common/merkle.ts'
 import type { Download, DownloadResult } from './download.ts'
+import { DownloadShare } from './download-share.ts'
 import { KnownProviders } from './known-providers.ts'
 import { PieceStore, type PieceStoreDeps } from './piece-store.ts'
 import type { Contact, PieceSource } from './source.ts'
@@ -27,8 +28,8 @@ export interface DownloaderDeps extends PieceStoreDeps {
   random?: () => number
   /** absent: this process takes, and gives nothing */
   neighbourhood?: Neighbourhood
-  /** bytes a second that all downloads together may fetch; undefined: no limit */
-  rate?: () => number | undefined
+  /** what it may fetch beside others; absent: no limit */
+  share?: DownloadShare
 }
 
 export type DownloaderOptions = Omit<SwarmOptions, 'patient'>
@@ -52,11 +53,12 @@ interface Attempt {
 export class Downloader {
   readonly #deps: DownloaderDeps
   readonly #options: DownloaderOptions
-  #running = 0
+  readonly #share: DownloadShare
 
   constructor(deps: DownloaderDeps, options: DownloaderOptions = {}) {
     this.#deps = deps
     this.#options = options
+    this.#share = deps.share ?? new DownloadShare()
   }
 
   /**
@@ -64,7 +66,6 @@ export class Downloader {
    *   `corrupt` where what ended it was a lie; `cancelled`; as `Landing` where the disk or the name refuses
    */
   async run(download: Download, signal: AbortSignal): Promise<DownloadResult> {
-    this.#running++
     try {
       const providers = new KnownProviders((note) => download.observer?.onNote?.(note))
       for (const source of download.sources) providers.add(source)
@@ -77,8 +78,6 @@ export class Downloader {
       if (signal.aborted)
         throw new NetworkError('cancelled', 'cancelled: what was verified is kept for the next attempt', {}, error)
       throw error
-    } finally {
-      this.#running--
     }
   }
 
@@ -114,7 +113,8 @@ export class Downloader {
   /** @returns payload bytes that came */
   async #fetchMissing(attempt: Attempt, store: PieceStore): Promise<number> {
     const { download, manifest, signal } = attempt
-    const state = new SwarmState(manifest, store.missing(), this.#stateOptions)
+    const state = new FetchState(manifest, store.missing(), this.#stateOptions)
+    const part = this.#share.enter({ own: () => download.rate?.(), fetching: () => state.fetching })
     const unlisten = store.onLost((piece) => state.lost(piece, this.#deps.clock.now()))
     const sink = {
       manifest,
@@ -125,10 +125,11 @@ export class Downloader {
     }
     const keep = (piece: number) => store.verified(piece)
     const options = { ...this.#options, patient: download.patient }
-    const swarm = new Swarm({ ...this.#swarmDeps(attempt, state), sink, keep }, options)
+    const swarm = new Swarm({ ...this.#swarmDeps(attempt, state), rate: part.rate, sink, keep }, options)
     try {
       await swarm.run(signal)
     } finally {
+      part.leave()
       unlisten()
     }
     return swarm.received
@@ -158,17 +159,10 @@ export class Downloader {
       providers,
       discover: download.discover && ((signal: AbortSignal) => download.discover!(signal)),
       sourceAt: neighbourhood && ((contact: Contact, from: string) => neighbourhood.sourceAt(contact, from)),
-      rate: () => this.#rate(download),
+      // A simulation moves no bytes, and so has no part of what all may fetch.
+      rate: () => download.rate?.(),
       observer: download.observer,
     }
-  }
-
-  /** The download's own limit, or its share of what all may fetch. */
-  #rate(download: Download): number | undefined {
-    const all = this.#deps.rate?.()
-    const own = download.rate?.()
-    if (all === undefined) return own
-    return Math.min(own ?? Number.POSITIVE_INFINITY, all / this.#running)
   }
 
   /** The first manifest that can be proven. Who takes long for it is not waited for: the next is asked, too. */
@@ -194,6 +188,27 @@ export class Downloader {
     } finally {
       over.abort()
     }
+  }
+}
+
+/** Knows besides whether anything is to come. */
+class FetchState extends SwarmState {
+  readonly #providers = new Set<string>()
+
+  override add(key: string, now: number): void {
+    super.add(key, now)
+    this.#providers.add(key)
+  }
+
+  override drop(key: string, now: number): void {
+    super.drop(key, now)
+    this.#providers.delete(key)
+  }
+
+  /** Something is under way, or would be if no limit held it back. */
+  get fetching(): boolean {
+    for (const key of this.#providers) if (this.report(key, 0).underWay > 0) return true
+    return false
   }
 }
 

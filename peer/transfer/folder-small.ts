@@ -43,12 +43,19 @@ export class SmallFetch {
   /** why providers were dropped */
   readonly #faults = new Map<FolderProvider, NetworkError>()
   readonly #simulating = new Set<FolderProvider>()
+  /** conversations under way */
+  #conversations = 0
 
   constructor(deps: SmallFetchDeps, contents: readonly Wanted[], options: SmallFetchOptions) {
     this.#deps = deps
     this.#options = { maxProviders: 8, restMs: 1000, maxRests: 60, ...options }
     this.#shares = new Shares(contents.filter(({ id }) => id !== EMPTY_ID))
     this.#empty = contents.filter(({ id }) => id === EMPTY_ID)
+  }
+
+  /** Whether anybody is asked at present. Not so where all who could be are at rest. */
+  get asking(): boolean {
+    return this.#conversations > 0
   }
 
   /**
@@ -140,7 +147,12 @@ export class SmallFetch {
           this.#options,
           signal,
         )
-        await conversation.run()
+        this.#conversations++
+        try {
+          await conversation.run()
+        } finally {
+          this.#conversations--
+        }
       } catch (error) {
         if (signal.aborted || error instanceof DiskFailure) throw error
         if (error instanceof Simulating) {

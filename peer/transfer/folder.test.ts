@@ -4,6 +4,7 @@ import { NetworkError } from '../../common/errors.ts'
 import { type ContentId, type FileName, type PeerId, parseFileName } from '../../common/ids.ts'
 import { contentIdOf } from '../../common/merkle.ts'
 import type { FolderDownload, FolderResult } from './download.ts'
+import { DownloadShare } from './download-share.ts'
 import { deadLister, type Manner, MemoryShelf, MemorySmallPeer, memoryLister, row } from './folder.fixture.ts'
 import { FolderDownloads, type FolderDownloadsDeps, type FolderDownloadsOptions } from './folder.ts'
 import type { FolderRow } from './folder-listing.ts'
@@ -40,6 +41,7 @@ class Setup {
         listers: () => ({ maestro: memoryLister(rows), friends: [] }),
         source: (provider) => peers.find(({ peer }) => peer === provider.peer)!,
         shelf: this.shelf,
+        share: new DownloadShare(),
         file: this.onFile,
         ...over.deps,
       },

@@ -3,6 +3,7 @@ import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import type { PeerId } from '../../common/ids.ts'
 import { printable } from '../../common/ids.ts'
 import type { FolderDownload, FolderDownloader, FolderResult } from './download.ts'
+import { DownloadShare } from './download-share.ts'
 import { Landings } from './folder-landings.ts'
 import { type FolderLister, type FolderProvider, listFolder } from './folder-listing.ts'
 import { type FolderPlan, planFolder, type Wanted } from './folder-plan.ts'
@@ -26,6 +27,8 @@ export interface FolderDownloadsDeps {
   listers: () => { maestro: FolderLister | undefined; friends: readonly FolderLister[] }
   source: (provider: FolderProvider) => SmallSource
   shelf: Shelf
+  /** what small files may be fetched beside other downloads */
+  share: DownloadShare
   /**
    * Fetches one large file from these providers, and publishes it under its names.
    * @param rate bytes a second that it may fetch; undefined: no limit
@@ -91,8 +94,8 @@ class Run {
   #files = 0
   #bytes = 0
   #received = 0
-  /** parts of the download that share its rate */
-  #fetching = 0
+  /** the download's own limit, split among its small files and the large ones that are fetched now */
+  readonly #own: DownloadShare
 
   constructor(
     deps: FolderDownloadsDeps,
@@ -106,6 +109,7 @@ class Run {
     this.#download = download
     this.#plan = plan
     this.#signal = signal
+    this.#own = new DownloadShare(() => download.rate?.())
     for (const fault of plan.faults) this.#fault(fault)
   }
 
@@ -170,15 +174,18 @@ class Run {
       },
       onRefused: (name, fault) => this.#refuse(name, fault),
     })
+    const fetching = () => fetch.asking
+    const own = this.#own.enter({ fetching })
+    const part = this.#deps.share.enter({ own: own.rate, fetching })
     const pacer = new Pacer(this.#deps.clock)
     const fetch = new SmallFetch(
       {
         clock: this.#deps.clock,
         source: this.#deps.source,
         landings,
-        paced: () => this.#share() !== undefined,
+        paced: () => part.rate() !== undefined,
         pace: (bytes, until) => {
-          pacer.rate = this.#share() ?? 0
+          pacer.rate = part.rate() ?? 0
           return pacer.take(bytes, until)
         },
         onVerified: (peer, bytes) => observer?.onVerified?.(peer, bytes),
@@ -191,11 +198,11 @@ class Run {
       contents,
       this.#options,
     )
-    this.#fetching++
     try {
       return await fetch.run(signal)
     } finally {
-      this.#fetching--
+      part.leave()
+      own.leave()
       // What was verified lands, whatever ended the rest.
       await landings.flush()
     }
@@ -207,7 +214,7 @@ class Run {
     const worker = async () => {
       for (const file of queue) {
         if (signal.aborted) throw new NetworkError('cancelled', 'cancelled')
-        this.#fetching++
+        const own = this.#own.enter({ fetching: () => true })
         try {
           const progress: LargeFileObserver = {
             onVerified: (peer, bytes) => observer?.onVerified?.(peer, bytes),
@@ -216,7 +223,7 @@ class Run {
             },
             onNote: (note) => observer?.onNote?.(`${printable(file.names[0]!)}: ${note}`),
           }
-          await this.#deps.file(file, { rate: () => this.#share(), observer: progress }, signal)
+          await this.#deps.file(file, { rate: own.rate, observer: progress }, signal)
           this.#count(file.names.length, file.names.length * file.size)
           observer?.onFiles?.(file.names.length, file.names.length * file.size)
         } catch (error) {
@@ -224,18 +231,12 @@ class Run {
           if (signal.aborted || fault.details.reason === 'disk_full') throw fault
           this.#fail(file, fault)
         } finally {
-          this.#fetching--
+          own.leave()
         }
       }
     }
     await Promise.all(Array.from({ length: this.#options.maxLarge ?? 3 }, worker))
     return []
-  }
-
-  /** Bytes a second for one of the parts under way. */
-  #share(): number | undefined {
-    const rate = this.#download.rate?.()
-    return rate === undefined ? undefined : rate / Math.max(1, this.#fetching)
   }
 
   #count(files: number, bytes: number): void {
