@@ -5,6 +5,7 @@ import { pieceCount } from '../common/merkle.ts'
 import type { SwarmPeerBody } from '../common/schemas.ts'
 import type { Neighbourhood } from './transfer/downloader.ts'
 import type { PieceStore } from './transfer/piece-store.ts'
+import { lengthOf } from './transfer/runs.ts'
 import type { SharedContents } from './transfer/shared-contents.ts'
 import type { Contact, PieceSource } from './transfer/source.ts'
 import type { Uploader } from './transfer/uploader.ts'
@@ -71,7 +72,7 @@ export class Neighbours implements Neighbourhood {
     if (!manifest) return []
     const pieces = pieceCount(manifest.size, manifest.pieceSize)
     const partial = contents.partial(id)
-    const have = partial ? partial.pieces.reduce((sum, n, i) => (i % 2 === 1 ? sum + n : sum), 0) : pieces
+    const have = partial ? lengthOf(partial.pieces) : pieces
     const others = uploader
       .takers(id)
       .map(({ peer, host, grpcPort }) => ({ peer, host, grpc_port: grpcPort, have: 0, pieces }))

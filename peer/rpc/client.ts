@@ -49,7 +49,7 @@ export class RpcClients {
 
   /** The peer at a contact that somebody named. */
   sourceAt({ peer, host, grpcPort }: Contact): NamedSource {
-    return new GrpcSource(this, { peer, rest: `http://${hostPort(host, grpcPort)}`, grpc_port: grpcPort })
+    return new GrpcSource(this, { peer, rest: `http://${hostPort(host, grpcPort)}`, grpc_port: grpcPort }, true)
   }
 
   /** @throws NetworkError as the peer answered; `unavailable` */
@@ -152,12 +152,14 @@ function isBackingOff({ client }: Channel): boolean {
 class GrpcSource implements NamedSource {
   readonly peer: PeerId
   readonly address: string
+  readonly hint: boolean
   #clients: RpcClients
   #target: RpcTarget
 
-  constructor(clients: RpcClients, target: RpcTarget) {
+  constructor(clients: RpcClients, target: RpcTarget, hint = false) {
     this.peer = target.peer
     this.address = hostPort(parseRestUrl(target.rest).host, target.grpc_port)
+    this.hint = hint
     this.#clients = clients
     this.#target = target
   }

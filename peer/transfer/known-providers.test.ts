@@ -18,6 +18,10 @@ function source(peer: string, address = `${peer}:50051`): PieceSource {
   return { peer: peer as PeerId, address } as PieceSource
 }
 
+function hint(peer: string, address?: string): PieceSource {
+  return { ...source(peer, address), hint: true }
+}
+
 function known(peer: string): Known {
   return [...providers.all].find((one) => one.source.peer === peer)!
 }
@@ -36,25 +40,38 @@ describe('who is known', () => {
 
   test('may be at another address once it failed at the one known', () => {
     providers.add(source('P1'))
-    expect(providers.add(source('P1', 'elsewhere:50051'), true)).toBe(false)
+    expect(providers.add(hint('P1', 'elsewhere:50051'))).toBe(false)
     providers.failed(known('P1'), silent, 0)
-    expect(providers.add(source('P1', 'elsewhere:50051'), true)).toBe(true)
+    expect(providers.add(hint('P1', 'elsewhere:50051'))).toBe(true)
   })
 
   test('is believed of the directory over what a stranger named', () => {
-    providers.add(source('P1', 'false:50051'), true)
+    providers.add(hint('P1', 'false:50051'))
     expect(providers.add(source('P1'))).toBe(true)
   })
 
-  test('are 500 at most', () => {
+  test('is not kept out by a liar of the same name', () => {
+    providers.add(source('P1', 'false:50051'))
+    providers.failed(known('P1'), wrong, 0)
+    expect(providers.add(source('P1'))).toBe(true)
+  })
+
+  test('are 500 at most, half of them hints; who was located comes in for who was dropped', () => {
+    for (let i = 0; i < 600; i++) providers.add(hint(`H${i}`))
+    expect([...providers.all]).toHaveLength(250)
     for (let i = 0; i < 600; i++) providers.add(source(`P${i}`))
     expect([...providers.all]).toHaveLength(500)
+    providers.failed(known('P7'), silent, 0)
+    expect(providers.add(hint('H999'))).toBe(false)
+    expect(providers.add(source('P999'))).toBe(true)
+    expect([...providers.all]).toHaveLength(500)
+    expect(known('P7')).toBeUndefined()
   })
 })
 
 describe('who may be asked', () => {
   test('is who was located, in that order, and then what others named, in any', () => {
-    for (const peer of ['H1', 'H2', 'H3']) providers.add(source(peer), true)
+    for (const peer of ['H1', 'H2', 'H3']) providers.add(hint(peer))
     for (const peer of ['P2', 'P1']) providers.add(source(peer))
     const orders = Array.from({ length: 100 }, () => due(0))
     for (const order of orders) expect(order.slice(0, 2)).toEqual(['P2', 'P1'])
@@ -92,7 +109,6 @@ describe('who may be asked', () => {
     providers.parted()
     expect(due(Number.MAX_SAFE_INTEGER)).toEqual([])
     expect(providers.nextDue).toBe(Number.POSITIVE_INFINITY)
-    expect(providers.add(source('P1', 'elsewhere:50051'))).toBe(false)
   })
 })
 
@@ -106,7 +122,7 @@ describe('people are told', () => {
   })
 
   test('nothing of what a stranger named and is not there: it is forgotten after three times', () => {
-    providers.add(source('H1'), true)
+    providers.add(hint('H1'))
     for (let i = 0; i < 2; i++) {
       providers.failed(known('H1'), silent, 0)
       expect(providers.has('H1:50051')).toBe(true)
@@ -117,7 +133,7 @@ describe('people are told', () => {
   })
 
   test('where such a one lied', () => {
-    providers.add(source('H1'), true)
+    providers.add(hint('H1'))
     providers.failed(known('H1'), wrong, 0)
     expect(notes).toEqual(['banned H1: sent wrong bytes in piece 7'])
   })

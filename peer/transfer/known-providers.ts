@@ -5,16 +5,15 @@ import type { PieceSource } from './source.ts'
 /** A provider that failed may be asked again after this long, doubled with each failure, ms. */
 const COOL_MS = 1000
 const MAX_COOL_MS = 60_000
-/** Providers remembered, also those that were dropped. */
+/** Providers remembered, also those that were dropped; of these, the ones that only others named. */
 const MAX_KNOWN = 500
+const MAX_HINTS = 250
 /** Times that a provider which only another one named may fail before it is forgotten. */
 const HINT_FAILURES = 3
 
 /** A provider that was heard of. */
 export interface Known {
   readonly source: PieceSource
-  /** only another provider named it */
-  readonly hint: boolean
   /** `idle`: not asked since it was found, or since it cooled down */
   readonly state: 'idle' | 'connected' | 'cooling' | 'banned' | 'simulates'
   /** why it was dropped or banned last */
@@ -71,18 +70,18 @@ export class KnownProviders {
   }
 
   /**
-   * A provider to be asked. Nobody is known twice, under one address or two; what a stranger names stands behind what
-   * was located.
+   * A provider to be asked. Nobody is asked twice, under one address or two. A hint is never in the way of one that was
+   * located: anybody may name anything.
    * @returns whether it is a new one
    */
-  add(source: PieceSource, hint = false): boolean {
+  add(source: PieceSource): boolean {
     if (this.#byAddress.has(source.address)) return false
-    for (const other of this.#byAddress.values())
-      if (other.source.peer === source.peer && other.state !== 'cooling' && (hint || !other.hint)) return false
-    if (this.#byAddress.size >= MAX_KNOWN) return false
+    for (const { source: other, state } of this.#byAddress.values())
+      if (other.peer === source.peer && (state === 'idle' || state === 'connected') && (source.hint || !other.hint))
+        return false
+    if (!this.#hasRoom(source)) return false
     this.#byAddress.set(source.address, {
       source,
-      hint,
       state: 'idle',
       fault: undefined,
       received: 0,
@@ -91,6 +90,16 @@ export class KnownProviders {
       coolUntil: 0,
       failures: 0,
     })
+    return true
+  }
+
+  #hasRoom({ hint }: PieceSource): boolean {
+    const entries = [...this.#byAddress.values()]
+    if (hint && entries.filter(({ source }) => source.hint).length >= MAX_HINTS) return false
+    if (entries.length < MAX_KNOWN) return true
+    const worst = entries.find(({ state }) => state === 'banned') ?? entries.find(({ state }) => state === 'cooling')
+    if (hint || !worst) return false
+    this.#byAddress.delete(worst.source.address)
     return true
   }
 
@@ -103,7 +112,7 @@ export class KnownProviders {
     const hints: Known[] = []
     for (const entry of this.#byAddress.values()) {
       if (entry.state === 'cooling' && entry.coolUntil <= now) entry.state = 'idle'
-      if (entry.state === 'idle') (entry.hint ? hints : due).push(entry)
+      if (entry.state === 'idle') (entry.source.hint ? hints : due).push(entry)
     }
     return [...due, ...sample(hints, undefined, this.#random)]
   }
@@ -138,13 +147,13 @@ export class KnownProviders {
   /** Who lied (`corrupt`) is banned, who failed is dropped for a while; a mere hint that fails again is forgotten. */
   failed(known: Known, error: NetworkError, now: number): void {
     const entry = this.#entry(known)
-    const { peer, address } = entry.source
+    const { peer, address, hint } = entry.source
     const told = error.message.includes(peer) ? error.message : `${peer}: ${error.message}`
     entry.fault = new NetworkError(error.code, told, error.details, error)
     entry.failures++
     entry.coolUntil = now + Math.min(MAX_COOL_MS, COOL_MS * 2 ** (entry.failures - 1))
     entry.state = error.code === 'corrupt' ? 'banned' : 'cooling'
-    if (entry.state === 'cooling' && entry.hint && entry.verified === 0) {
+    if (entry.state === 'cooling' && hint && entry.verified === 0) {
       if (entry.failures >= HINT_FAILURES) this.#byAddress.delete(address)
       return
     }

@@ -19,6 +19,13 @@ export function* piecesOf(runs: Runs): Generator<number> {
     for (let piece = runs[i]!; piece < runs[i]! + runs[i + 1]!; piece++) yield piece
 }
 
+/** How many pieces these are. */
+export function lengthOf(runs: Runs): number {
+  let sum = 0
+  for (let i = 1; i < runs.length; i += 2) sum += runs[i]!
+  return sum
+}
+
 /** Whether a stranger's runs are ascending and within `count` pieces. */
 export function areRuns(runs: Runs, count: number): boolean {
   if (runs.length % 2 !== 0) return false

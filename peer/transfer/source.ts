@@ -25,6 +25,10 @@ export interface PieceSource {
   readonly peer: PeerId
   /** `host:port`: two sources of one address are one provider, whatever they call themselves */
   readonly address: string
+  /** only another peer named it: worth a try, behind those that were located */
+  readonly hint?: boolean
+  /** cannot be opened twice at a time */
+  readonly single?: boolean
   /**
    * The provider's manifest, not yet proven.
    * @throws NetworkError `not_found`, `unavailable`, …

@@ -20,6 +20,15 @@ const URGENT_MS = 60
 /** What a provider may begin may be on its way already: it is taken from it only if that saves this much, ms. */
 const WORTH_MS = 300
 
+export interface ProviderState {
+  holds: number
+  underWay: number
+  begun: number
+  next: number
+  rate: number
+  silentMs: number
+}
+
 /** One provider, as this taker sees it. */
 interface Provider {
   readonly key: string
@@ -229,15 +238,19 @@ export class SwarmState {
     }
   }
 
-  /** Pieces that the provider has told of; those under way from it; its rate in bytes a second; ms since it sent anything. */
-  report(key: string, now: number): { holds: number; underWay: number; begun: number; rate: number; silentMs: number } {
+  /**
+   * Pieces that the provider has told of; those under way from it: begun, or `next` that it may begin; its rate in bytes
+   * a second; ms since it sent anything.
+   */
+  report(key: string, now: number): ProviderState {
     const provider = this.#providers.get(key)
-    if (!provider) return { holds: 0, underWay: 0, begun: 0, rate: 0, silentMs: 0 }
+    if (!provider) return { holds: 0, underWay: 0, begun: 0, next: 0, rate: 0, silentMs: 0 }
     const underWay = this.#underWay(provider)
     return {
       holds: provider.holds,
       underWay,
       begun: provider.begun.size,
+      next: underWay - provider.begun.size,
       rate: underWay === 0 ? 0 : provider.rate,
       silentMs: underWay === 0 ? 0 : now - provider.progressAt,
     }

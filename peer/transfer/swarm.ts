@@ -1,10 +1,11 @@
 import { hostPort } from '../../common/address.ts'
 import type { Clock } from '../../common/clock.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
-import { pieceLength } from '../../common/merkle.ts'
+import { pieceCount, pieceLength } from '../../common/merkle.ts'
 import { CreditLimit } from './credit-limit.ts'
 import type { DownloadObserver, ProviderReport } from './download.ts'
 import type { Known, KnownProviders } from './known-providers.ts'
+import { lengthOf } from './runs.ts'
 import {
   type Contact,
   LocalFailure,
@@ -42,10 +43,14 @@ export interface SwarmOptions {
 
 /** Providers talked to at the same time. */
 const MAX_PROVIDERS = 50
+/** Where there are more, who has told of no piece for this long makes room, ms. */
+const MAY_BE_EMPTY_MS = 10_000
 /** A single provider this fast is talked to over a second conversation too, bytes a second… */
 const LANE_RATE = 150_000_000
 /** …while so many pieces are left. */
 const LANE_PIECES = 32
+/** The largest frame over a conversation that was told a rate, bytes: it counts as silence until it is whole. */
+const LIMITED_FRAME = 128 * 1024
 /** How often slow providers, limits and silence are looked after, ms. */
 const TICK_MS = 250
 /** What is not urgent is told together, this late at most, ms: a message to each provider for each piece costs too much. */
@@ -64,9 +69,18 @@ interface Live {
   readonly key: string
   readonly known: Known
   readonly stream: PieceStream
+  readonly since: number
   saidAt: number
+  /** Silence before this says nothing of the provider: it was not asked for anything, or this peer was busy. */
+  askedAt: number
+  /** bytes that are still to come of the piece under way */
+  coming: number
+  /** pieces that it told of, counting those that it told of twice */
+  told: number
   /** credit that the limit holds back, pieces */
   owed: number
+  /** credit that was given, and not used yet, pieces */
+  unused: number
   /** what the provider was told last, bytes a second */
   rate: number
   ended: Promise<void>
@@ -167,15 +181,18 @@ export class Swarm {
 
   #connect(now: number): void {
     for (const known of this.#deps.providers.due(now))
-      if (this.#live.size < MAX_PROVIDERS || (!known.hint && this.#sendAway(now)))
-        this.#open(known, known.source.address)
+      if (this.#live.size < MAX_PROVIDERS || this.#makeRoom(known, now)) this.#open(known, known.source.address)
     this.#openLane(now)
   }
 
-  /** Makes room at the cost of one that a stranger named, and that gives nothing. */
-  #sendAway(now: number): boolean {
+  /** At the cost of one that has nothing to give: a hint at once, who was located only after some time. */
+  #makeRoom({ source }: Known, now: number): boolean {
     for (const live of this.#live.values()) {
-      if (!live.known.hint || live.known.verified > 0 || this.#deps.state.report(live.key, now).underWay > 0) continue
+      const { hint } = live.known.source
+      const { underWay, holds } = this.#deps.state.report(live.key, now)
+      const useless =
+        hint && !source.hint ? live.known.verified === 0 : holds === 0 && now - live.since > MAY_BE_EMPTY_MS
+      if (!useless || underWay > 0) continue
       this.#end(live, new NetworkError('unavailable', 'has nothing to give'))
       return true
     }
@@ -186,13 +203,15 @@ export class Swarm {
   #openLane(now: number): void {
     const { state, sink } = this.#deps
     const [only] = this.#live.values()
-    if (!only || this.#live.size > 1 || sink.dummy || only.key !== only.known.source.address) return
+    if (!only || this.#live.size > 1 || sink.dummy || only.known.source.single) return
+    if (only.key === laneOf(only.known)) return
     if (state.report(only.key, now).rate < LANE_RATE || state.left < LANE_PIECES) return
     this.#open(only.known, laneOf(only.known))
   }
 
   #open(known: Known, key: string): void {
     const { state, sink, clock, providers } = this.#deps
+    const now = clock.now()
     let stream: PieceStream
     try {
       stream = known.source.open(sink, this.#stopping.signal)
@@ -201,8 +220,20 @@ export class Swarm {
       return
     }
     providers.connected(known)
-    state.add(key, clock.now())
-    const live: Live = { key, known, stream, saidAt: clock.now(), owed: 0, rate: 0, ended: Promise.resolve() }
+    state.add(key, now)
+    const times = { since: now, saidAt: now, askedAt: now }
+    const live: Live = {
+      key,
+      known,
+      stream,
+      ...times,
+      coming: 0,
+      told: 0,
+      owed: 0,
+      unused: 0,
+      rate: 0,
+      ended: Promise.resolve(),
+    }
     this.#live.set(key, live)
     live.ended = this.#converse(live)
   }
@@ -228,11 +259,15 @@ export class Swarm {
     this.#wake()
   }
 
-  #apply({ key, known }: Live, event: ProviderEvent): void {
+  #apply(live: Live, event: ProviderEvent): void {
+    const { key, known } = live
     const { state, clock, observer, sink, providers } = this.#deps
     const now = clock.now()
     switch (event.kind) {
       case 'have':
+        live.told += lengthOf(event.pieces)
+        if (live.told > 2 * pieceCount(sink.manifest.size, sink.manifest.pieceSize) + 1000)
+          throw new NetworkError('corrupt', 'tells of the same pieces again and again')
         state.has(key, event.pieces, now)
         known.pieces = state.report(key, now).holds
         return
@@ -240,13 +275,16 @@ export class Swarm {
         for (const contact of event.contacts) {
           if (providers.has(hostPort(contact.host, contact.grpcPort))) continue
           const source = this.#deps.sourceAt?.(contact, known.source.address)
-          if (source) this.#add(source, true)
+          if (source) this.#add(source)
         }
         return
       case 'begun':
+        live.coming = pieceLength(sink.manifest, event.piece)
+        live.unused--
         state.begun(key, event.piece, now)
         return
       case 'bytes':
+        live.coming -= event.bytes
         known.received += event.bytes
         this.received += event.bytes
         state.bytes(key, event.bytes, now)
@@ -255,6 +293,7 @@ export class Swarm {
         state.failed(key, event.piece, now)
         return
       case 'piece': {
+        live.askedAt = now
         if (!event.right) throw new NetworkError('corrupt', `sent wrong bytes in piece ${event.piece}`)
         try {
           this.#deps.keep(event.piece)
@@ -277,8 +316,8 @@ export class Swarm {
     }
   }
 
-  #add(source: PieceSource, hint: boolean): void {
-    if (this.#deps.providers.add(source, hint)) this.#wake()
+  #add(source: PieceSource): void {
+    if (this.#deps.providers.add(source)) this.#wake()
   }
 
   #flushSoon(): void {
@@ -299,27 +338,47 @@ export class Swarm {
     const { state, clock } = this.#deps
     const now = clock.now()
     const changes = new Map(state.changes())
-    for (const [key, live] of this.#live) {
-      const change = changes.get(key)
-      live.owed += change?.credit ?? 0
-      const credit = live.owed > 0 ? this.#limit.take(live.owed) : 0
-      const rate = this.#limit.share(live.rate, this.#live.size)
-      if (!change && credit === 0 && rate === undefined && now - live.saidAt < KEEP_ALIVE_MS) continue
+    const grants = new Map<Live, number>()
+    // Who was told something longest ago comes first, so that what a limit gives goes round.
+    for (const live of [...this.#live.values()].sort((a, b) => a.saidAt - b.saidAt)) {
+      live.owed += changes.get(live.key)?.credit ?? 0
+      const usable = Math.min(live.owed, state.report(live.key, now).next - live.unused)
+      const credit = usable > 0 ? this.#limit.take(usable) : 0
+      if (credit === 0) continue
+      if (this.#isIdle(live, now)) live.askedAt = now
       live.owed -= credit
+      live.unused += credit
+      grants.set(live, credit)
+    }
+    const sending = [...this.#live.values()].filter((live) => !this.#isIdle(live, now)).length
+    for (const live of this.#live.values()) {
+      const change = changes.get(live.key)
+      const credit = grants.get(live) ?? 0
+      const rate = this.#isIdle(live, now) ? undefined : this.#limit.share(live.rate, sending)
+      if (!change && credit === 0 && rate === undefined && now - live.saidAt < KEEP_ALIVE_MS) continue
       live.rate = rate ?? live.rate
       live.saidAt = now
       live.stream.want({ ...change, credit, ...(rate === undefined ? {} : { rate }) })
     }
   }
 
+  /** It may send nothing at present. */
+  #isIdle({ key, unused }: Live, now: number): boolean {
+    const { begun, next } = this.#deps.state.report(key, now)
+    return begun === 0 && Math.min(next, unused) <= 0
+  }
+
   #dropSilent(now: number): void {
     const { stallMs } = this.#options
     for (const live of this.#live.values()) {
       const { silentMs, begun } = this.#deps.state.report(live.key, now)
+      // What came whole may wait for this peer's disk.
+      if (this.#isIdle(live, now) || (begun > 0 && live.coming <= 0)) continue
       // One that has begun nothing may have others in line before this peer.
-      const patience = live.owed > 0 ? Number.POSITIVE_INFINITY : begun > 0 ? stallMs : 4 * stallMs
-      if (silentMs < patience) continue
-      const message = `sent nothing for ${Math.round(silentMs / 1000)} s`
+      const patience = (begun > 0 ? 1 : 4) * stallMs + (live.rate > 0 ? (2 * LIMITED_FRAME * 1000) / live.rate : 0)
+      const silence = Math.min(silentMs, now - live.askedAt)
+      if (silence < patience) continue
+      const message = `sent nothing for ${Math.round(silence / 1000)} s`
       this.#end(live, new NetworkError('unavailable', message, { reason: 'timeout' }))
     }
   }
@@ -362,7 +421,7 @@ export class Swarm {
     this.#discovering = true
     const found = discover(this.#stopping.signal).then(
       (sources) => {
-        for (const source of sources) this.#add(source, false)
+        for (const source of sources) this.#add(source)
       },
       () => {},
     )
