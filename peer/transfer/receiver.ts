@@ -135,6 +135,7 @@ export class Receiver {
 class PushedSource implements PieceSource {
   readonly peer: PeerId
   readonly address: string
+  readonly single = true
   readonly open: (sink: PieceSink) => PieceStream
   #manifest: Manifest
 
