@@ -44,11 +44,13 @@ class Attempts {
   readonly read: number[] = []
   readonly landing: FolderLanding
   readonly #hasher: Hasher
+  #looks: ((right: boolean[]) => void)[] | undefined
 
   constructor(root = temporaryFolder()) {
     this.root = root
     const verifyFile: Hasher['verifyFile'] = (fd, of, stop, pieces) => {
       this.read.push(...(pieces ?? Array(pieceCount(of.size, of.pieceSize)).keys()))
+      if (this.#looks) return new Promise((answer) => this.#looks?.push(answer))
       return sharedHasher().verifyFile(fd, of, stop, pieces)
     }
     const real = sharedHasher()
@@ -70,6 +72,16 @@ class Attempts {
 
   get deps() {
     return { landing: this.landing, hasher: this.#hasher, clock: this.clock }
+  }
+
+  /** From now on what is on disk is as the test says: each look waits for its answer. */
+  answerLooks(): ((right: boolean[]) => void)[] {
+    this.#looks = []
+    return this.#looks
+  }
+
+  lookReally(): void {
+    this.#looks = undefined
   }
 
   async open(of: Manifest = manifest): Promise<PieceStore> {
@@ -355,6 +367,49 @@ describe('while a download runs', () => {
     expect(await store.confirm()).toBe(true)
     await store.publish([fileName('whole')])
     expect(readFileSync(attempts.path('whole')).equals(data)).toBe(true)
+  })
+
+  test('two looks at a piece at a time that differ leave it missing, and it counts when it is there again', async () => {
+    const attempts = new Attempts()
+    const store = await attempts.open()
+    await fetch(store, [0, 1, 2, 3, 4, 5])
+    attempts.clock.advance(5001)
+    const looks = attempts.answerLooks()
+    const checks = [store.check(3), store.check(3)]
+    looks.shift()!([false])
+    looks.shift()!([true])
+    expect(await Promise.all(checks)).toEqual([false, false])
+    expect(store).toMatchObject({ complete: false, damaged: 1 })
+    expect(store.missing()).toEqual([3])
+    await fetch(store, [3])
+    expect(store.complete).toBe(true)
+  })
+
+  test('a piece that is found wrong while the file is being published is not published', async () => {
+    const attempts = new Attempts()
+    const store = await attempts.open()
+    await fetch(store, [0, 1, 2, 3, 4, 5])
+    attempts.clock.advance(5001)
+    const looks = attempts.answerLooks()
+    const check = store.check(3)
+    const published = store.publish([fileName('whole')])
+    looks.shift()!([false])
+    expect(await check).toBe(false)
+    await expect(published).rejects.toMatchObject({ code: 'conflict' })
+    expect(attempts.published).toEqual([])
+    await fetch(store, [3])
+    attempts.lookReally()
+    await store.publish([fileName('whole')])
+    expect(readFileSync(attempts.path('whole')).equals(data)).toBe(true)
+  })
+
+  test.each([-3_600_000, 5001])('a piece is read again where the clock was moved by %i ms', async (ms) => {
+    const attempts = new Attempts()
+    const store = await attempts.open()
+    await fetch(store, [0])
+    attempts.clock.advance(ms)
+    await store.check(0)
+    expect(attempts.read).toEqual([0])
   })
 
   test('pieces that lay there for long are read again before the file is published, fresh ones are not', async () => {

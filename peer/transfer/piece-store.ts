@@ -186,8 +186,10 @@ export class PieceStore {
    * @throws NetworkError where the disk refuses
    */
   async check(index: number): Promise<boolean> {
-    if (this.#clock.now() - this.#seen[index]! <= TRUSTED_MS) return true
-    if (this.has(index)) await this.#readAgain([index])
+    if (!this.has(index)) return false
+    const age = this.#clock.now() - this.#seen[index]!
+    // A clock that was set back says nothing.
+    if (age < 0 || age > TRUSTED_MS) await this.#readAgain([index])
     return this.has(index)
   }
 
@@ -201,9 +203,10 @@ export class PieceStore {
     const { size, held } = this.#file.look()
     this.#restoreSize(size)
     const whole = this.#suspect || (this.complete && held < this.#fullRoom)
-    const stale = this.#clock.now() - Math.max(FRESH_MS, this.manifest.size / FRESH_BYTES_PER_MS)
+    const now = this.#clock.now()
+    const stale = now - Math.max(FRESH_MS, this.manifest.size / FRESH_BYTES_PER_MS)
     await this.#readAgain(
-      this.#indices((seen) => seen !== MISSING && (whole || seen < stale)),
+      this.#indices((seen) => seen !== MISSING && (whole || seen < stale || seen > now)),
       signal,
     )
     if (whole) this.#suspect = false
@@ -219,11 +222,7 @@ export class PieceStore {
    */
   async publish(names: readonly FileName[], signal?: AbortSignal): Promise<ReadonlyMap<FileName, NetworkError>> {
     if (!this.complete) throw new Error(`${this.#left} pieces are missing`)
-    if (!(await this.confirm(signal)))
-      throw new NetworkError(
-        'conflict',
-        `${this.#left} pieces of the partial file were changed by something else: start the download again to fetch them`,
-      )
+    if (!(await this.confirm(signal))) throw this.#changed()
     const [first, ...further] = [...new Set(names)]
     if (first === undefined) throw new Error('a file needs a name')
     const refused = new Map<FileName, NetworkError>()
@@ -236,6 +235,11 @@ export class PieceStore {
       }
     }
     await this.#settled()
+    // Who is served meanwhile may have found something wrong.
+    if (!this.complete) {
+      this.#phase = 'open'
+      throw this.#changed()
+    }
     try {
       await this.#file.publish(first)
     } catch (error) {
@@ -282,8 +286,9 @@ export class PieceStore {
     const right = await this.#whileOpen(() => this.#hasher.verifyFile(this.#file.fd, this.manifest, signal, indices))
     const now = this.#clock.now()
     for (const [place, index] of indices.entries()) {
-      if (right[place]) this.#seen[index] = now
-      else this.#lose(index)
+      if (!right[place]) this.#lose(index)
+      // Another look at it may have found it wrong meanwhile: then it has to come again, and to be said to be verified.
+      else if (this.has(index)) this.#seen[index] = now
     }
   }
 
@@ -294,6 +299,13 @@ export class PieceStore {
     this.#damaged++
     this.#suspect = true
     for (const listener of this.#onLost) listener(index)
+  }
+
+  #changed(): NetworkError {
+    return new NetworkError(
+      'conflict',
+      `${this.#left} pieces of the partial file were changed by something else: start the download again to fetch them`,
+    )
   }
 
   #whileOpen<T>(begin: () => Promise<T>): Promise<T> {
