@@ -25,7 +25,6 @@ export interface Neighbourhood {
 
 export interface DownloaderDeps extends PieceStoreDeps {
   clock: Clock
-  random?: () => number
   /** absent: this process takes, and gives nothing */
   neighbourhood?: Neighbourhood
   /** what it may fetch beside others; absent: no limit */
@@ -113,7 +112,7 @@ export class Downloader {
   /** @returns payload bytes that came */
   async #fetchMissing(attempt: Attempt, store: PieceStore): Promise<number> {
     const { download, manifest, signal } = attempt
-    const state = new FetchState(manifest, store.missing(), this.#stateOptions)
+    const state = new SwarmState(manifest, store.missing())
     const part = this.#share.enter({ own: () => download.rate?.(), fetching: () => state.fetching })
     const unlisten = store.onLost((piece) => state.lost(piece, this.#deps.clock.now()))
     const sink = {
@@ -138,17 +137,13 @@ export class Downloader {
   async #simulate(attempt: Attempt): Promise<DownloadResult> {
     const { download, manifest, providers, signal } = attempt
     const pieces = Array(pieceCount(manifest.size, manifest.pieceSize)).keys()
-    const state = new SwarmState(manifest, pieces, this.#stateOptions)
+    const state = new SwarmState(manifest, pieces)
     download.observer?.onManifest?.(manifest, 0)
     const sink = { manifest, dummy: true, fd: -1, commit: async () => true, taker: undefined }
     const swarm = new Swarm({ ...this.#swarmDeps(attempt, state), sink, keep: () => {} }, this.#options)
     await swarm.run(signal)
     if (!state.complete) throw nobodyLeft(providers.faults, false)
     return { outcome: 'simulated', manifest, bytes: manifest.size, received: 0 }
-  }
-
-  get #stateOptions() {
-    return this.#deps.random ? { random: this.#deps.random } : {}
   }
 
   #swarmDeps({ download, providers }: Attempt, state: SwarmState) {
@@ -188,27 +183,6 @@ export class Downloader {
     } finally {
       over.abort()
     }
-  }
-}
-
-/** Knows besides whether anything is to come. */
-class FetchState extends SwarmState {
-  readonly #providers = new Set<string>()
-
-  override add(key: string, now: number): void {
-    super.add(key, now)
-    this.#providers.add(key)
-  }
-
-  override drop(key: string, now: number): void {
-    super.drop(key, now)
-    this.#providers.delete(key)
-  }
-
-  /** Something is under way, or would be if no limit held it back. */
-  get fetching(): boolean {
-    for (const key of this.#providers) if (this.report(key, 0).underWay > 0) return true
-    return false
   }
 }
 

@@ -362,6 +362,18 @@ describe('several transfers', () => {
 })
 
 describe('a paused transfer', () => {
+  test('counts what was written as it was stopped as its own, not as kept from before', async () => {
+    network.automatic = false
+    network.offer('P1', NAME, FILM)
+    const begun = manager.start({ file: NAME })
+    ;(await run()).begin(SIZE).piece()
+    manager.pause(begun.transfer)
+    manager.resume(begun.transfer)
+    const after = await run(2)
+    after.begin(SIZE, 2 * PIECE).piece().piece().finish()
+    expect(await ended(manager, begun)).toMatchObject({ state: 'done', bytes: SIZE, resumed_bytes: 0 })
+  })
+
   test('keeps what it has, and goes on by content id with whoever is there then', async () => {
     network.automatic = false
     network.offer('P1', NAME, FILM)

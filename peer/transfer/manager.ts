@@ -4,7 +4,7 @@ import type { Logger } from '../../common/log.ts'
 import type { TransferBody, TransferMode, TransferState } from '../../common/schemas.ts'
 import type { DownloadObserver } from './download.ts'
 import { type DownloadRequest, Fetcher, type FetcherDeps, fileOf, isAbsence } from './fetcher.ts'
-import { FetchProgress } from './progress.ts'
+import { FetchProgress, NOTHING_BEFORE } from './progress.ts'
 import { Transfer } from './transfer.ts'
 import { forgetful, type SavedTransfer, type TransferLog } from './transfer-log.ts'
 import { watchAll } from './watch-all.ts'
@@ -204,7 +204,7 @@ export class TransferManager {
     transfer.file = file
     transfer.id = id
     transfer.size = size
-    const progress = new FetchProgress(this.#deps, { providers: [{ peer: from, bytes: 0 }], received: 0 })
+    const progress = new FetchProgress(this.#deps, { ...NOTHING_BEFORE, providers: [{ peer: from, bytes: 0 }] })
     transfer.attach(progress)
     const active = this.#add(transfer, undefined)
     return {

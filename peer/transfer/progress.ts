@@ -5,13 +5,14 @@ import { type FetchProgressBody, MAX_TRANSFER_PROVIDERS, type TransferProvider }
 import type { DownloadObserver, FolderObserver, ProviderReport } from './download.ts'
 import { Throughput } from './throughput.ts'
 
-/** What earlier attempts of the same download brought. */
-export interface Before {
+/** What earlier attempts of the same download brought, and what was there before the first of them. */
+export interface Before extends Pick<FetchProgressBody, 'received' | 'resumed_bytes'> {
+  /** null: none got as far as to know */
+  readonly size: number | null
   readonly providers: readonly Pick<TransferProvider, 'peer' | 'bytes'>[]
-  readonly received: number
 }
 
-export const NOTHING_BEFORE: Before = { providers: [], received: 0 }
+export const NOTHING_BEFORE: Before = { size: null, providers: [], received: 0, resumed_bytes: 0 }
 
 /** How far a transfer is that nothing is known of yet. */
 export const NO_PROGRESS: FetchProgressBody = {
@@ -39,7 +40,7 @@ export class FetchProgress implements DownloadObserver, FolderObserver {
   /** verified bytes of each peer, also of attempts before */
   readonly #given = new Map<PeerId, number>()
   readonly #givenBefore: number
-  readonly #receivedBefore: number
+  readonly #before: Before
   #received: number | undefined
   #size: number | null = null
   #bytes = 0
@@ -54,7 +55,7 @@ export class FetchProgress implements DownloadObserver, FolderObserver {
     this.#clock = deps.clock
     for (const { peer, bytes } of before.providers) this.#given.set(peer, (this.#given.get(peer) ?? 0) + bytes)
     this.#givenBefore = sum(this.#given.values())
-    this.#receivedBefore = before.received
+    this.#before = before
   }
 
   /** Calls `listener` at every change, until the function that it answers is called. */
@@ -134,8 +135,9 @@ export class FetchProgress implements DownloadObserver, FolderObserver {
     return {
       size: this.#size,
       bytes: this.#size === null ? this.#bytes : Math.min(this.#size, this.#bytes),
-      resumed_bytes: Math.max(0, this.#resumed - this.#givenBefore),
-      received: this.#receivedBefore + came,
+      // A piece that was written as an attempt was stopped, and not counted any more, was not there before.
+      resumed_bytes: this.#before.size === null ? this.#resumed : Math.min(this.#resumed, this.#before.resumed_bytes),
+      received: this.#before.received + came,
       pieces: this.#pieces && { ...this.#pieces },
       files: this.#files,
       rate: this.#throughput.rate(this.#clock.now()),

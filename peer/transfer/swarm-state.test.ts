@@ -16,7 +16,7 @@ class Told {
 
   constructor(count: number, missing: Iterable<number> = Array(count).keys()) {
     const manifest = { id: 'a'.repeat(64) as ContentId, size: count * PIECE, pieceSize: PIECE, hashes: Buffer.alloc(0) }
-    this.state = new SwarmState(manifest, missing, { random: () => 0 })
+    this.state = new SwarmState(manifest, missing, () => 0)
   }
 
   join(key: string, runs: number[]): this {

@@ -1,16 +1,12 @@
 import { type Manifest, pieceCount } from '../../common/merkle.ts'
+import type { Random } from '../../common/random.ts'
 import { piecesOf, type Runs, runsOf } from './runs.ts'
 import type { Want } from './source.ts'
 
-export interface SwarmStateOptions {
-  /** of 0 to 1 (default Math.random) */
-  random?: () => number
-  /** what a provider sends in this time may be under way from it, ms (default 250) */
-  queueMs?: number
-  /** bytes under way from one provider at most; two pieces at least (default 16 MiB) */
-  maxQueueBytes?: number
-}
-
+/** What a provider sends in this time may be under way from it, ms; two pieces at least… */
+const QUEUE_MS = 250
+/** …and so many bytes at most. */
+const MAX_QUEUE_BYTES = 16 * 1024 * 1024
 /** Pieces that one provider with all of them is told of at a time, so that what it is told stays short. */
 const MAX_POOL = 4096
 /** A rate is measured over this long at least, ms. */
@@ -63,9 +59,7 @@ interface Provider {
 export class SwarmState {
   readonly manifest: Manifest
   readonly #count: number
-  readonly #random: () => number
-  readonly #queueMs: number
-  readonly #maxQueueBytes: number
+  readonly #random: Random
   readonly #providers = new Map<string, Provider>()
   /** 1 for what is verified */
   readonly #verified: Uint8Array
@@ -77,12 +71,10 @@ export class SwarmState {
   #urgent = false
 
   /** @param missing indexes of the pieces that are not on disk yet */
-  constructor(manifest: Manifest, missing: Iterable<number>, options: SwarmStateOptions = {}) {
+  constructor(manifest: Manifest, missing: Iterable<number>, random: Random = Math.random) {
     this.manifest = manifest
     this.#count = pieceCount(manifest.size, manifest.pieceSize)
-    this.#random = options.random ?? Math.random
-    this.#queueMs = options.queueMs ?? 250
-    this.#maxQueueBytes = options.maxQueueBytes ?? 16 * 1024 * 1024
+    this.#random = random
     this.#verified = new Uint8Array(this.#count).fill(1)
     this.#owner = new Array(this.#count).fill(undefined)
     this.#availability = new Uint16Array(this.#count)
@@ -100,6 +92,12 @@ export class SwarmState {
   /** Pieces not verified yet. */
   get left(): number {
     return this.#left
+  }
+
+  /** Something is under way, or would be if no limit held it back. */
+  get fetching(): boolean {
+    for (const provider of this.#providers.values()) if (this.#underWay(provider) > 0) return true
+    return false
   }
 
   /** A provider that has told of no piece yet. */
@@ -231,7 +229,7 @@ export class SwarmState {
     for (const provider of this.#providers.values()) {
       const { key, add, remove, grant } = provider
       if (add.size === 0 && remove.size === 0 && grant === 0) continue
-      yield [key, { add: sorted(add), remove: sorted(remove), credit: grant }]
+      yield [key, { add: runsOfSet(add), remove: runsOfSet(remove), credit: grant }]
       add.clear()
       remove.clear()
       provider.grant = 0
@@ -268,8 +266,8 @@ export class SwarmState {
   /** Pieces that may be under way from it. */
   #window({ rate }: Provider): number {
     const { pieceSize } = this.manifest
-    const most = Math.max(2, Math.floor(this.#maxQueueBytes / pieceSize))
-    return Math.min(most, Math.max(2, 1 + Math.ceil((rate * this.#queueMs) / 1000 / pieceSize)))
+    const most = Math.max(2, Math.floor(MAX_QUEUE_BYTES / pieceSize))
+    return Math.min(most, Math.max(2, 1 + Math.ceil((rate * QUEUE_MS) / 1000 / pieceSize)))
   }
 
   #refillAll(now: number): void {
@@ -457,7 +455,7 @@ function surplus({ assigned, credit }: { assigned: Set<number>; credit: number }
   return assigned.size - credit
 }
 
-function sorted(pieces: Set<number>): number[] {
+function runsOfSet(pieces: Set<number>): number[] {
   return runsOf([...pieces].sort((a, b) => a - b))
 }
 
