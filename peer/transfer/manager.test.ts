@@ -370,7 +370,11 @@ describe('a paused transfer', () => {
     manager.pause(begun.transfer)
     manager.resume(begun.transfer)
     const after = await run(2)
-    after.begin(SIZE, 2 * PIECE).piece().piece().finish()
+    after
+      .begin(SIZE, 2 * PIECE)
+      .piece()
+      .piece()
+      .finish()
     expect(await ended(manager, begun)).toMatchObject({ state: 'done', bytes: SIZE, resumed_bytes: 0 })
   })
 
