@@ -1,4 +1,5 @@
-import { parseArgs } from 'node:util'
+import { Argument, Command, InvalidArgumentError } from 'commander'
+import { asNetworkError } from '../common/errors.ts'
 import { projectFile } from '../common/project.ts'
 import { removeStaleFolders } from './cleanup.ts'
 import { directory } from './directory.ts'
@@ -8,53 +9,62 @@ import { restart } from './restart.ts'
 import { single } from './single.ts'
 import { swarm } from './swarm.ts'
 
-/** `npm run bench`, or `npm run bench -- directory single`: prints a table on stdout and writes JSON. */
-const { positionals, values } = parseArgs({
-  allowPositionals: true,
-  options: {
-    json: { type: 'string' },
-    /** exit code 1 where a target is missed */
-    strict: { type: 'boolean' },
-    /** swarm: these cases, such as a,b,aria2 */
-    only: { type: 'string' },
-    /** swarm: small ones */
-    quick: { type: 'boolean', default: false },
-    /** swarm: runs of each case */
-    repeat: { type: 'string', default: '1' },
-    /** swarm: draws case a into this file */
-    plot: { type: 'string' },
-    /** single: also 20 GiB, on the disk of the temporary folder */
-    big: { type: 'boolean', default: false },
-  },
-})
-const GROUPS: Record<string, () => Promise<Measurement[]>> = {
-  hashing,
-  single: () => single({ big: values.big }),
-  swarm: () =>
-    swarm({
-      ...(values.only === undefined ? {} : { only: values.only.split(',') }),
-      quick: values.quick,
-      repeat: Math.max(1, Number.parseInt(values.repeat, 10) || 1),
-      ...(values.plot === undefined ? {} : { plot: values.plot }),
-    }),
-  restart,
-  directory,
+interface Options {
+  json: string
+  strict: boolean
+  only?: string
+  quick: boolean
+  repeat: number
+  plot?: string
+  big: boolean
 }
 
-const unknown = positionals.filter((name) => !(name in GROUPS))
-if (unknown.length > 0) {
-  say(`bench: no such group "${unknown[0]}"; there are: ${Object.keys(GROUPS).join(', ')}`)
-  process.exit(2)
+const GROUPS: Record<string, (options: Options) => Promise<Measurement[]>> = {
+  hashing: () => hashing(),
+  single: ({ big }) => single({ big }),
+  swarm: ({ only, quick, repeat, plot }) =>
+    swarm({ quick, repeat, ...(only ? { only: only.split(',') } : {}), ...(plot ? { plot } : {}) }),
+  restart: () => restart(),
+  directory: () => directory(),
 }
+
+const program = new Command('bench')
+  .description('Measures, prints a table beside the targets, and writes it as JSON.')
+  .addArgument(new Argument('[groups...]', 'what to measure (default: all)').choices(Object.keys(GROUPS)))
+  .option('--json <file>', 'where the JSON goes', projectFile('bench', 'results', 'latest.json'))
+  .option('--strict', 'exit code 1 where a target is missed', false)
+  .option('--only <cases>', 'swarm: only these cases, such as a,b,aria2')
+  .option('--quick', 'swarm: small ones', false)
+  .option('--repeat <times>', 'swarm: runs of each case', times, 1)
+  .option('--plot <file>', 'swarm: draws the pieces over time of case a into this SVG file')
+  .option('--big', 'single: also 20 GiB, on the disk of the temporary folder', false)
+  .addHelpText('after', '\nExample:\n  npm run bench -- swarm --only a,aria2 --plot docs/swarm.svg')
+  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
+  .parse()
+const chosen = program.args
+const options = program.opts<Options>()
 
 removeStaleFolders()
 const results: Measurement[] = []
-for (const [name, run] of Object.entries(GROUPS))
-  if (positionals.length === 0 || positionals.includes(name)) results.push(...(await run()))
+let failed = false
+for (const [name, run] of Object.entries(GROUPS)) {
+  if (chosen.length > 0 && !chosen.includes(name)) continue
+  try {
+    results.push(...(await run(options)))
+  } catch (error) {
+    failed = true
+    say(`bench: ${name} failed: ${asNetworkError(error).message}`)
+  }
+  writeJson(options.json, results)
+}
 
-const file = values.json ?? projectFile('bench', 'results', 'latest.json')
-writeJson(file, results)
 process.stdout.write(`${machine()}\n${table(results)}\n`)
-say(`also as JSON in ${file}`)
+say(`also as JSON in ${options.json}`)
 // A missed target is a finding, not a failure of the benchmark, unless the caller wants it to be one.
-process.exit(values.strict && results.some((m) => met(m) === false) ? 1 : 0)
+process.exit(failed || (options.strict && results.some((m) => met(m) === false)) ? 1 : 0)
+
+function times(text: string): number {
+  const number = Number(text)
+  if (!Number.isInteger(number) || number < 1) throw new InvalidArgumentError('A whole number, 1 or more.')
+  return number
+}
