@@ -9,6 +9,8 @@ export interface Taker {
   readonly contact: Contact | undefined
   /** Others that take the content, too. */
   meet(others: readonly Contact[]): void
+  /** One of them takes it no more. */
+  part(other: Contact): void
 }
 
 /** What a provider remembers of one content while somebody takes it. */
@@ -45,16 +47,23 @@ export class ContentLedger {
    * Undefined where none may be sent.
    */
   choose(wanted: Uint8Array, cursor: number, has: (piece: number) => boolean): number | undefined {
-    const count = this.#sent.length
     let best: number | undefined
     let fewest = Number.POSITIVE_INFINITY
-    for (let i = 0; i < count; i++) {
-      const piece = cursor + i < count ? cursor + i : cursor + i - count
-      if (wanted[piece] === 0 || this.#sent[piece]! >= fewest || !has(piece)) continue
-      best = piece
-      fewest = this.#sent[piece]!
-      if (fewest === 0) break
+    const among = (from: number, to: number) => {
+      for (let piece = from; piece < to && fewest > 0; piece++) {
+        if (wanted[piece] === 0) {
+          // What is not wanted is passed over at the speed of memory: there may be 262,144 pieces, and one wanted.
+          const next = wanted.indexOf(1, piece + 1)
+          if (next < 0 || next >= to) return
+          piece = next
+        }
+        if (this.#sent[piece]! >= fewest || !has(piece)) continue
+        best = piece
+        fewest = this.#sent[piece]!
+      }
     }
+    among(cursor, this.#sent.length)
+    among(0, cursor)
     return best
   }
 
@@ -92,7 +101,9 @@ export class ContentLedger {
   }
 
   leave(taker: Taker): void {
-    this.#takers.delete(taker)
+    const { contact } = taker
+    if (!this.#takers.delete(taker) || !contact) return
+    for (const other of this.#takers) other.part(contact)
   }
 }
 
