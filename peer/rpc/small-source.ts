@@ -1,7 +1,7 @@
 import { NetworkError } from '../../common/errors.ts'
 import type { ContentId, PeerId } from '../../common/ids.ts'
 import { fromStatus } from '../../common/rpc.ts'
-import type { SmallContent, SmallSource, SmallStream } from '../transfer/folder-source.ts'
+import type { SmallContent, SmallSource, SmallStream } from '../transfer/small-source.ts'
 import type { RpcClients, RpcTarget } from './client.ts'
 import { contentIdOfWire, contentIdToWire, errorOfWire, TRANSFER_SERVICE, type WireSmallContent } from './codec.ts'
 import { messagesOf } from './streams.ts'

@@ -6,8 +6,8 @@ import { WorkerHasher } from '../hashing/worker-hasher.ts'
 import type { Download } from './download.ts'
 import { DownloadShare } from './download-share.ts'
 import { Downloader } from './downloader.ts'
-import { MemoryShelf, MemorySmallPeer, memoryLister, row } from './folder.fixture.ts'
-import { FolderDownloads, type FolderDownloadsDeps } from './folder.ts'
+import { FolderDownloads, type FolderDownloadsDeps } from './folder/download.ts'
+import { MemoryShelf, MemorySmallPeer, memoryLister, row } from './folder/folder.fixture.ts'
 import { type Behaviour, MemorySource, patternOf, TemporaryLanding } from './transfer.fixture.ts'
 
 const RATE = 12_000_000

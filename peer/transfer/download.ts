@@ -67,39 +67,4 @@ export interface DownloadResult {
   readonly received: number
 }
 
-/** A whole shared folder to be fetched: every file whose name begins with its name and `/`. */
-export interface FolderDownload {
-  /** without a slash at its end */
-  readonly folder: FileName
-  /** under which folder it lands (default: the same name) */
-  readonly as?: FileName | undefined
-  readonly dummy: boolean
-  rate?(): number | undefined
-  readonly observer?: FolderObserver
-}
-
-export interface FolderObserver {
-  /** What there is to fetch, once it is known: files, bytes; of these, here already. */
-  onListed?(total: { files: number; bytes: number }, here: { files: number; bytes: number }): void
-  /** Files that are verified and under their names now. */
-  onFiles?(files: number, bytes: number): void
-  onVerified?(peer: PeerId, bytes: number): void
-  onNote?(note: string): void
-}
-
-export interface FolderResult {
-  readonly outcome: 'done' | 'simulated'
-  readonly files: number
-  /** that came in this attempt and were kept */
-  readonly bytes: number
-  readonly received: number
-  /** files that could not be had, and why, in words for people; at most 50, `failed` counts all */
-  readonly faults: readonly string[]
-  readonly failed: number
-}
-
-/** Fetches folders: the manager starts it as it starts downloads. */
-export interface FolderDownloader {
-  /** @throws NetworkError `not_found` where nobody offers such a folder; `unavailable`; `cancelled`; `conflict` */
-  run(download: FolderDownload, signal: AbortSignal): Promise<FolderResult>
-}
+export type { FolderDownload, FolderDownloader, FolderObserver, FolderResult } from './folder/download.ts'

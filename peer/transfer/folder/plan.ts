@@ -1,9 +1,9 @@
 import { setImmediate } from 'node:timers/promises'
-import type { ContentId, FileName } from '../../common/ids.ts'
-import { isFileName, printable } from '../../common/ids.ts'
-import { ambiguous, type FolderListing, type FolderProvider, type ListedFile } from './folder-listing.ts'
-import type { Shelf } from './folder-shelf.ts'
-import { MAX_SMALL } from './folder-source.ts'
+import type { ContentId, FileName } from '../../../common/ids.ts'
+import { isFileName, printable } from '../../../common/ids.ts'
+import type { Shelf } from '../contents.ts'
+import { MAX_SMALL } from '../small-source.ts'
+import { ambiguous, type FolderListing, type FolderProvider, type ListedFile } from './listing.ts'
 
 /** One content to be fetched, and the names under which it is to stand here. */
 export interface Wanted {

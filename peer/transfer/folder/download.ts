@@ -1,16 +1,51 @@
-import type { Clock } from '../../common/clock.ts'
-import { asNetworkError, NetworkError } from '../../common/errors.ts'
-import type { PeerId } from '../../common/ids.ts'
-import { printable } from '../../common/ids.ts'
-import type { FolderDownload, FolderDownloader, FolderResult } from './download.ts'
-import { DownloadShare } from './download-share.ts'
-import { Landings } from './folder-landings.ts'
-import { type FolderLister, type FolderProvider, listFolder } from './folder-listing.ts'
-import { type FolderPlan, planFolder, type Wanted } from './folder-plan.ts'
-import type { Shelf } from './folder-shelf.ts'
-import { SmallFetch, type SmallFetchOptions } from './folder-small.ts'
-import type { SmallSource } from './folder-source.ts'
-import { Pacer } from './pacer.ts'
+import type { Clock } from '../../../common/clock.ts'
+import { asNetworkError, NetworkError } from '../../../common/errors.ts'
+import { type FileName, type PeerId, printable } from '../../../common/ids.ts'
+import type { Shelf } from '../contents.ts'
+import { DownloadShare } from '../download-share.ts'
+import { Pacer } from '../pacer.ts'
+import type { SmallSource } from '../small-source.ts'
+import { BatchWriter } from './batch-writer.ts'
+import { type FolderLister, type FolderProvider, listFolder } from './listing.ts'
+import { type FolderPlan, planFolder, type Wanted } from './plan.ts'
+import { SmallFetch, type SmallFetchOptions } from './small-fetch.ts'
+
+/** A whole shared folder to be fetched: every file whose name begins with its name and `/`. */
+export interface FolderDownload {
+  /** without a slash at its end */
+  readonly folder: FileName
+  /** under which folder it lands (default: the same name) */
+  readonly as?: FileName | undefined
+  readonly dummy: boolean
+  rate?(): number | undefined
+  readonly observer?: FolderObserver
+}
+
+export interface FolderObserver {
+  /** What there is to fetch, once it is known: files, bytes; of these, here already. */
+  onListed?(total: { files: number; bytes: number }, here: { files: number; bytes: number }): void
+  /** Files that are verified and under their names now. */
+  onFiles?(files: number, bytes: number): void
+  onVerified?(peer: PeerId, bytes: number): void
+  onNote?(note: string): void
+}
+
+export interface FolderResult {
+  readonly outcome: 'done' | 'simulated'
+  readonly files: number
+  /** that came in this attempt and were kept */
+  readonly bytes: number
+  readonly received: number
+  /** files that could not be had, and why, in words for people; at most 50, `failed` counts all */
+  readonly faults: readonly string[]
+  readonly failed: number
+}
+
+/** Fetches folders: the manager starts it as it starts downloads. */
+export interface FolderDownloader {
+  /** @throws NetworkError `not_found` where nobody offers such a folder; `unavailable`; `cancelled`; `conflict` */
+  run(download: FolderDownload, signal: AbortSignal): Promise<FolderResult>
+}
 
 /** How a large file of a folder is fetched: as any other download. */
 export interface LargeFileObserver {
@@ -166,7 +201,7 @@ class Run {
   async #fetchSmall(contents: readonly Wanted[], signal: AbortSignal): Promise<readonly Wanted[]> {
     if (contents.length === 0) return []
     const { observer } = this.#download
-    const landings = new Landings({
+    const writer = new BatchWriter({
       shelf: this.#deps.shelf,
       onLanded: (files, bytes, landed) => {
         this.#count(landed.files, landed.bytes)
@@ -182,7 +217,7 @@ class Run {
       {
         clock: this.#deps.clock,
         source: this.#deps.source,
-        landings,
+        writer,
         paced: () => part.rate() !== undefined,
         pace: (bytes, until) => {
           pacer.rate = part.rate() ?? 0
@@ -204,7 +239,7 @@ class Run {
       part.leave()
       own.leave()
       // What was verified lands, whatever ended the rest.
-      await landings.flush()
+      await writer.flush()
     }
   }
 

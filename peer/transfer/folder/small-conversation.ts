@@ -1,16 +1,16 @@
-import type { Clock } from '../../common/clock.ts'
-import { NetworkError } from '../../common/errors.ts'
-import { shortId } from '../../common/ids.ts'
-import { EMPTY_ID, type Manifest, manifestOf } from '../../common/merkle.ts'
-import type { FolderProvider } from './folder-listing.ts'
-import type { Wanted } from './folder-plan.ts'
-import type { Shares } from './folder-shares.ts'
-import { MAX_ASKED, type SmallContent, type SmallSource, type SmallStream } from './folder-source.ts'
-import { Watchdog } from './watchdog.ts'
+import type { Clock } from '../../../common/clock.ts'
+import { NetworkError } from '../../../common/errors.ts'
+import { shortId } from '../../../common/ids.ts'
+import { EMPTY_ID, type Manifest, manifestOf } from '../../../common/merkle.ts'
+import { MAX_ASKED, type SmallContent, type SmallSource, type SmallStream } from '../small-source.ts'
+import { Watchdog } from '../watchdog.ts'
+import type { FolderProvider } from './listing.ts'
+import type { Wanted } from './plan.ts'
+import type { WorkQueue } from './work-queue.ts'
 
 export interface SmallConversationDeps {
   readonly clock: Clock
-  readonly shares: Shares
+  readonly queue: WorkQueue
   /** Whether the rate is limited: then no request runs ahead of the answers. */
   paced(): boolean
   /** Resolves when so many bytes more may be asked for. */
@@ -78,7 +78,7 @@ export class SmallConversation {
   }
 
   /**
-   * What was asked for and not answered goes back to the shares, however it ends.
+   * What was asked for and not answered goes back to the queue, however it ends.
    * @throws NetworkError why this provider is asked no more; Simulating; what `onVerified` throws
    */
   async run(): Promise<void> {
@@ -96,19 +96,19 @@ export class SmallConversation {
     } finally {
       this.#stream.close()
       await this.#stall.stop()
-      this.#deps.shares.giveBack(this.#asked.slice(this.#answered))
+      this.#deps.queue.giveBack(this.#asked.slice(this.#answered))
     }
   }
 
   async #ask(): Promise<void> {
-    const { shares, pace, paced } = this.#deps
+    const { queue, pace, paced } = this.#deps
     for (;;) {
       const waiting = this.#asked.length - this.#answered
       const window = paced() ? LEAST_OUTSTANDING : this.#window()
       const request = Math.min(window / 4, MAX_REQUEST)
       if (this.#outstanding + request > window || waiting + MAX_ASKED > MAX_OUTSTANDING) return
       if (waiting > 0 && paced()) return
-      const contents = shares.take(this.#provider, { bytes: request, count: MAX_ASKED })
+      const contents = queue.take(this.#provider, { bytes: request, count: MAX_ASKED })
       if (contents.length === 0) return
       let bytes = 0
       for (const content of contents) {

@@ -1,18 +1,18 @@
-import type { Clock } from '../../common/clock.ts'
-import { asNetworkError, NetworkError } from '../../common/errors.ts'
-import type { PeerId } from '../../common/ids.ts'
-import { EMPTY_ID, manifestOf } from '../../common/merkle.ts'
-import { Simulating, SmallConversation, type SmallConversationOptions } from './folder-conversation.ts'
-import type { Landings } from './folder-landings.ts'
-import type { FolderProvider } from './folder-listing.ts'
-import type { Wanted } from './folder-plan.ts'
-import { Shares } from './folder-shares.ts'
-import type { SmallSource } from './folder-source.ts'
+import type { Clock } from '../../../common/clock.ts'
+import { asNetworkError, NetworkError } from '../../../common/errors.ts'
+import type { PeerId } from '../../../common/ids.ts'
+import { EMPTY_ID, manifestOf } from '../../../common/merkle.ts'
+import type { SmallSource } from '../small-source.ts'
+import type { BatchWriter } from './batch-writer.ts'
+import type { FolderProvider } from './listing.ts'
+import type { Wanted } from './plan.ts'
+import { Simulating, SmallConversation, type SmallConversationOptions } from './small-conversation.ts'
+import { WorkQueue } from './work-queue.ts'
 
 export interface SmallFetchDeps {
   clock: Clock
   source: (provider: FolderProvider) => SmallSource
-  landings: Pick<Landings, 'put'>
+  writer: Pick<BatchWriter, 'put'>
   paced: () => boolean
   pace: (bytes: number, signal: AbortSignal) => Promise<void> | undefined
   onVerified: (peer: PeerId, bytes: number) => void
@@ -38,7 +38,7 @@ class DiskFailure extends Error {}
 export class SmallFetch {
   readonly #deps: SmallFetchDeps
   readonly #options: Required<Omit<SmallFetchOptions, 'stallMs'>> & SmallConversationOptions
-  readonly #shares: Shares
+  readonly #queue: WorkQueue
   readonly #empty: readonly Wanted[]
   /** why providers were dropped */
   readonly #faults = new Map<FolderProvider, NetworkError>()
@@ -49,7 +49,7 @@ export class SmallFetch {
   constructor(deps: SmallFetchDeps, contents: readonly Wanted[], options: SmallFetchOptions) {
     this.#deps = deps
     this.#options = { maxProviders: 8, restMs: 1000, maxRests: 60, ...options }
-    this.#shares = new Shares(contents.filter(({ id }) => id !== EMPTY_ID))
+    this.#queue = new WorkQueue(contents.filter(({ id }) => id !== EMPTY_ID))
     this.#empty = contents.filter(({ id }) => id === EMPTY_ID)
   }
 
@@ -73,7 +73,7 @@ export class SmallFetch {
       throw error instanceof DiskFailure ? error.cause : error
     }
     const simulated: Wanted[] = []
-    for (const content of this.#shares.left()) {
+    for (const content of this.#queue.left()) {
       if (content.providers.some((provider) => this.#simulating.has(provider))) simulated.push(content)
       else {
         const fault = content.providers
@@ -87,7 +87,7 @@ export class SmallFetch {
 
   /** Providers that have something which nobody was asked for, in random order: takers of one folder spread. */
   #pending(): FolderProvider[] {
-    const pending = this.#shares.providers.filter((provider) => this.#shares.has(provider))
+    const pending = this.#queue.providers.filter((provider) => this.#queue.has(provider))
     for (let i = pending.length - 1; i > 0; i--) {
       const j = Math.floor(Math.random() * (i + 1))
       ;[pending[i], pending[j]] = [pending[j]!, pending[i]!]
@@ -125,12 +125,12 @@ export class SmallFetch {
 
   async #ask(provider: FolderProvider, signal: AbortSignal): Promise<void> {
     const { clock, source, onReceived, onNote } = this.#deps
-    for (let rests = 0; this.#shares.has(provider); rests++) {
+    for (let rests = 0; this.#queue.has(provider); rests++) {
       try {
         const conversation = new SmallConversation(
           {
             clock,
-            shares: this.#shares,
+            queue: this.#queue,
             paced: this.#deps.paced,
             pace: this.#deps.pace,
             onReceived,
@@ -140,7 +140,7 @@ export class SmallFetch {
               return this.#land(content, manifest, data)
             },
             onRefused: (content, fault) => {
-              if (!this.#shares.refused(content, provider)) this.#deps.onFailed(content, fault)
+              if (!this.#queue.refused(content, provider)) this.#deps.onFailed(content, fault)
             },
           },
           { provider, source: source(provider) },
@@ -157,7 +157,7 @@ export class SmallFetch {
         if (signal.aborted || error instanceof DiskFailure) throw error
         if (error instanceof Simulating) {
           this.#simulating.add(provider)
-          this.#shares.drop(provider)
+          this.#queue.drop(provider)
           return onNote(`${provider.peer} is in dummy mode and only simulates`)
         }
         const fault = asNetworkError(error)
@@ -166,7 +166,7 @@ export class SmallFetch {
           continue
         }
         this.#faults.set(provider, fault)
-        this.#shares.drop(provider)
+        this.#queue.drop(provider)
         return onNote(`dropped ${fault.message.includes(provider.peer) ? '' : `${provider.peer}: `}${fault.message}`)
       }
     }
@@ -175,7 +175,7 @@ export class SmallFetch {
   #land(content: Wanted, manifest: ReturnType<typeof manifestOf>, data: Buffer): Promise<void> | undefined {
     try {
       let waits: Promise<void> | undefined
-      for (const name of content.names) waits = this.#deps.landings.put({ name, manifest, data }) ?? waits
+      for (const name of content.names) waits = this.#deps.writer.put({ name, manifest, data }) ?? waits
       return waits?.catch(diskFailed)
     } catch (error) {
       diskFailed(error)

@@ -1,8 +1,8 @@
-import type { NetworkError } from '../../common/errors.ts'
-import type { FileName } from '../../common/ids.ts'
-import type { Shelf, SmallFile } from './folder-shelf.ts'
+import type { NetworkError } from '../../../common/errors.ts'
+import type { FileName } from '../../../common/ids.ts'
+import type { Shelf, SmallFile } from '../contents.ts'
 
-export interface LandingsDeps {
+export interface BatchWriterDeps {
   shelf: Pick<Shelf, 'landAll'>
   /** Of so many files more: under their names, durable. `landed`: of these, those that were not there before. */
   onLanded: (files: number, bytes: number, landed: { files: number; bytes: number }) => void
@@ -16,14 +16,14 @@ const BATCH_BYTES = 4 * 1024 * 1024
 const BATCHES = 2
 
 /** Gathers verified files into batches for the disk. The first failure of the disk ends it all. */
-export class Landings {
-  readonly #deps: LandingsDeps
+export class BatchWriter {
+  readonly #deps: BatchWriterDeps
   #batch: SmallFile[] = []
   #bytes = 0
   readonly #landing = new Set<Promise<void>>()
   #failure: { cause: unknown } | undefined
 
-  constructor(deps: LandingsDeps) {
+  constructor(deps: BatchWriterDeps) {
     this.#deps = deps
   }
 

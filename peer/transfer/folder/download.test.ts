@@ -1,15 +1,20 @@
 import { describe, expect, test, vi } from 'vitest'
-import { ManualClock, systemClock } from '../../common/clock.ts'
-import { NetworkError } from '../../common/errors.ts'
-import { type ContentId, type FileName, type PeerId, parseFileName } from '../../common/ids.ts'
-import { contentIdOf } from '../../common/merkle.ts'
-import type { FolderDownload, FolderResult } from './download.ts'
-import { DownloadShare } from './download-share.ts'
+import { ManualClock, systemClock } from '../../../common/clock.ts'
+import { NetworkError } from '../../../common/errors.ts'
+import { type ContentId, type FileName, type PeerId, parseFileName } from '../../../common/ids.ts'
+import { contentIdOf } from '../../../common/merkle.ts'
+import { DownloadShare } from '../download-share.ts'
+import { MAX_SMALL } from '../small-source.ts'
+import { patternOf } from '../transfer.fixture.ts'
+import {
+  type FolderDownload,
+  FolderDownloads,
+  type FolderDownloadsDeps,
+  type FolderDownloadsOptions,
+  type FolderResult,
+} from './download.ts'
 import { deadLister, type Manner, MemoryShelf, MemorySmallPeer, memoryLister, row } from './folder.fixture.ts'
-import { FolderDownloads, type FolderDownloadsDeps, type FolderDownloadsOptions } from './folder.ts'
-import type { FolderRow } from './folder-listing.ts'
-import { MAX_SMALL } from './folder-source.ts'
-import { patternOf } from './transfer.fixture.ts'
+import type { FolderRow } from './listing.ts'
 
 const textOf = (i: number) => Buffer.from(`content ${i}`)
 const texts = (count: number) => Array.from({ length: count }, (_, i) => textOf(i))

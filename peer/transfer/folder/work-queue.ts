@@ -1,5 +1,5 @@
-import type { FolderProvider } from './folder-listing.ts'
-import type { Wanted } from './folder-plan.ts'
+import type { FolderProvider } from './listing.ts'
+import type { Wanted } from './plan.ts'
 
 /** Contents of one set of providers that nobody was asked for yet. */
 interface Group {
@@ -11,7 +11,7 @@ interface Group {
  * Which provider is asked for which contents: whoever has room takes more, so the fast ones fetch most. What few
  * providers have goes first to them. No I/O.
  */
-export class Shares {
+export class WorkQueue {
   readonly #groups = new Map<readonly FolderProvider[], Group>()
   /** the rarest last; empty groups are dropped when they are met, and come back with what is given back */
   readonly #groupsOf = new Map<FolderProvider, Group[]>()

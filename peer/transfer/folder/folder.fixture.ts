@@ -1,9 +1,9 @@
-import { NetworkError } from '../../common/errors.ts'
-import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
-import { contentIdOf } from '../../common/merkle.ts'
-import type { FolderLister, FolderProvider, FolderRow } from './folder-listing.ts'
-import type { Shelf, Shelved, SmallFile } from './folder-shelf.ts'
-import type { SmallContent, SmallSource, SmallStream } from './folder-source.ts'
+import { NetworkError } from '../../../common/errors.ts'
+import type { ContentId, FileName, PeerId } from '../../../common/ids.ts'
+import { contentIdOf } from '../../../common/merkle.ts'
+import type { Shelf, Shelved, SmallFile } from '../contents.ts'
+import type { SmallContent, SmallSource, SmallStream } from '../small-source.ts'
+import type { FolderLister, FolderProvider, FolderRow } from './listing.ts'
 
 /** Providers of small contents, and a shelf for them, in memory. */
 
