@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { hostPort, isLoopback, parseAdvertised, parseRestUrl } from './address.ts'
+import { hostPort, isLoopback, oneParty, parseAdvertised, parseRestUrl } from './address.ts'
 
 describe('parseRestUrl', () => {
   it.each([
@@ -76,4 +76,19 @@ describe('parseAdvertised', () => {
 
 it('hostPort puts IPv6 in brackets', () => {
   expect([hostPort('::1', 80), hostPort('h', 80)]).toEqual(['[::1]:80', 'h:80'])
+})
+
+describe('one party is', () => {
+  it.each([
+    ['192.168.1.20', '192.168.1.20'],
+    ['::ffff:192.168.1.20', '192.168.1.20'],
+    ['2001:db8:0:7::1', '2001:db8:0:7::/64'],
+    ['2001:DB8::7:ffff:ffff:ffff:ffff', '2001:db8:0:7::/64'],
+    ['2001:db8::1', '2001:db8:0:0::/64'],
+    ['::1', '0:0:0:0::/64'],
+    ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+    ['lab-7', 'lab-7'],
+  ])('of %s: %s', (host, party) => {
+    expect(oneParty(host)).toBe(party)
+  })
 })

@@ -102,3 +102,20 @@ export function hostOf(address: string): string | undefined {
   const host = match?.[1] ?? match?.[2] ?? match?.[3]
   return host !== undefined && isIP(host) !== 0 ? unmapped(host) : undefined
 }
+
+/**
+ * Who is counted as one where strangers are counted: an IPv4 address, or an IPv6 network of 64 bits, as which a single
+ * machine has as many addresses as it likes.
+ */
+export function oneParty(host: string): string {
+  const ip = unmapped(host)
+  if (isIP(ip) !== 6) return ip
+  const [head = '', tail] = ip.split('%')[0]!.toLowerCase().split('::')
+  const groups = head === '' ? [] : head.split(':')
+  const after = tail === undefined || tail === '' ? [] : tail.split(':')
+  while (tail !== undefined && groups.length + after.length < 8) groups.push('0')
+  return `${[...groups, ...after]
+    .slice(0, 4)
+    .map((group) => Number.parseInt(group, 16).toString(16))
+    .join(':')}::/64`
+}

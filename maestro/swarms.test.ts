@@ -101,18 +101,27 @@ describe('bounded', () => {
     expect(swarms.counts()).toEqual({ swarms: 1, peers: 1 })
   })
 
-  it.each<[string, SwarmsOptions]>([
-    ['of swarms', { maxSwarms: 2 }],
-    ['of entries', { maxEntries: 2 }],
-  ])('the number %s: a newcomer is refused until there is room, and those who are in stay', (_, options) => {
-    const { swarms, clock } = swarmsWith(options)
-    swarms.announce(A, taker('P1'))
-    swarms.announce(B, taker('P2'))
-    expect(() => swarms.announce(content(3), taker('P3'))).toThrow(/no room for more swarms: try again later/)
-    clock.advance(TTL - 1)
-    swarms.announce(A, taker('P1'))
-    clock.advance(1)
-    expect(swarms.announce(content(3), taker('P3'))).toEqual([])
+  it('where there are too many swarms, a new one takes the place of the oldest with a single taker', () => {
+    const { swarms, names } = swarmsWith({ maxSwarms: 2 })
+    for (const name of ['P1', 'P2']) swarms.announce(A, taker(name))
+    swarms.announce(B, taker('P3'))
+    expect(swarms.announce(content(3), taker('P4'))).toEqual([])
+    expect([A, B, content(3)].map((id) => names(id).length)).toEqual([2, 0, 1])
+    swarms.announce(content(3), taker('P5'))
+    expect(() => swarms.announce(B, taker('P3'))).toThrow(/no room for more swarms: try again later/)
+  })
+
+  it('where there are too many entries, a new one takes the place of the oldest', () => {
+    const { swarms, names } = swarmsWith({ maxEntries: 2 })
+    for (const name of ['P1', 'P2', 'P1', 'P3']) swarms.announce(A, taker(name))
+    expect(names()).toEqual(['P1', 'P3'])
+  })
+
+  it('the addresses of one IPv6 network are one host', () => {
+    const { swarms } = swarmsWith({ maxPerHost: 2 })
+    for (const n of [1, 2]) swarms.announce(A, taker(`P${n}`, { host: `2001:db8::${n}` }))
+    expect(() => swarms.announce(A, taker('P3', { host: '2001:db8::3' }))).toThrow(/the most for one host/)
+    swarms.announce(A, taker('P3', { host: '2001:db8:0:1::3' }))
   })
 
   it('one host has so many entries and no more, whatever it calls itself; others are not concerned', () => {

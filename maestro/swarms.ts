@@ -1,6 +1,8 @@
+import { oneParty } from '../common/address.ts'
 import type { Clock } from '../common/clock.ts'
 import { NetworkError } from '../common/errors.ts'
 import type { ContentId, PeerId } from '../common/ids.ts'
+import { type Random, sample } from '../common/random.ts'
 
 /** One taker of a content, as it said of itself; `host` is where it was seen. */
 export interface SwarmPeer {
@@ -21,7 +23,7 @@ type Maybe<T> = T | Promise<T>
 export interface Tracker {
   /**
    * Puts a taker into the swarm of a content, or keeps it there; @returns others of it, picked at random.
-   * @throws NetworkError `limited` where there is no room, or the host has too many entries
+   * @throws NetworkError `limited` where the host has too many entries
    */
   announce(id: ContentId, peer: SwarmPeer): Maybe<SwarmPeer[]>
   /** Takes it out again. */
@@ -37,15 +39,18 @@ export interface SwarmsOptions {
   ttlMs?: number
   /** others named in one answer (default 50) */
   sample?: number
-  /** swarms at a time (default 10,000) */
+  /** swarms at a time (default 10,000): a new one takes the place of the oldest with a single taker */
   maxSwarms?: number
   /** takers of one swarm (default 2,000): a newcomer takes the place of the one that was silent longest */
   maxPeers?: number
-  /** entries over all swarms (default 200,000), about 80 MB */
+  /** entries over all swarms (default 200,000), about 80 MB: a newcomer takes the place of the oldest */
   maxEntries?: number
-  /** entries of one host over all swarms (default 1,000): less than a swarm holds, so that no host fills one alone */
+  /** entries of one host (an IPv6 network of 64 bits) over all swarms (default 1,000): less than a swarm holds, so that no host fills one alone */
   maxPerHost?: number
 }
+
+/** Entries looked at to find a swarm that can make room. */
+const LOOK_AT_MOST = 1000
 
 interface Entry extends SwarmPeer {
   readonly id: ContentId
@@ -58,7 +63,7 @@ interface Entry extends SwarmPeer {
  */
 export class Swarms implements Tracker {
   readonly #clock: Clock
-  readonly #random: () => number
+  readonly #random: Random
   readonly #options: Required<SwarmsOptions>
   /** by address, the one that was silent longest first */
   readonly #swarms = new Map<ContentId, Map<string, Entry>>()
@@ -69,7 +74,7 @@ export class Swarms implements Tracker {
   /** how many of them a host has */
   readonly #byHost = new Map<string, number>()
 
-  constructor(deps: { clock: Clock; random?: () => number }, options: SwarmsOptions = {}) {
+  constructor(deps: { clock: Clock; random?: Random }, options: SwarmsOptions = {}) {
     this.#clock = deps.clock
     this.#random = deps.random ?? Math.random
     this.#options = {
@@ -89,15 +94,16 @@ export class Swarms implements Tracker {
     const known = this.#swarms.get(id)?.get(addressOf(peer))
     if (!known) this.#admit(id, peer.host)
     else this.#remove(known)
+    const full = this.#swarms.get(id)
+    if (full && full.size >= maxPeers) this.#remove(first(full.values())!)
     const swarm = this.#swarms.get(id) ?? new Map<string, Entry>()
-    if (swarm.size >= maxPeers) this.#remove(first(swarm.values())!)
     const { host, grpcPort, have, pieces } = peer
     const entry = { id, peer: peer.peer, host, grpcPort, have, pieces, expiresAt: this.#clock.now() + ttlMs }
     this.#swarms.set(id, swarm)
     swarm.set(addressOf(entry), entry)
     this.#entries.add(entry)
     this.#nextEnd = Math.min(this.#nextEnd, entry.expiresAt)
-    this.#byHost.set(host, (this.#byHost.get(host) ?? 0) + 1)
+    this.#byHost.set(oneParty(host), (this.#byHost.get(oneParty(host)) ?? 0) + 1)
     return this.#others(swarm, entry)
   }
 
@@ -127,14 +133,25 @@ export class Swarms implements Tracker {
 
   #admit(id: ContentId, host: string): void {
     const { maxSwarms, maxEntries, maxPerHost } = this.#options
-    if ((this.#byHost.get(host) ?? 0) >= maxPerHost)
+    if ((this.#byHost.get(oneParty(host)) ?? 0) >= maxPerHost)
       throw new NetworkError(
         'limited',
         `${host} is in ${maxPerHost} swarms, which is the most for one host: leave one first`,
         { max_per_host: maxPerHost },
       )
-    if (this.#entries.size >= maxEntries || (this.#swarms.size >= maxSwarms && !this.#swarms.has(id)))
-      throw new NetworkError('limited', 'this Maestro has no room for more swarms: try again later')
+    // Who is displaced announces itself again soon; who floods has to do so all the time, from many hosts.
+    if (this.#swarms.size >= maxSwarms && !this.#swarms.has(id)) this.#remove(this.#oldestAlone())
+    if (this.#entries.size >= maxEntries) this.#remove(first(this.#entries)!)
+  }
+
+  /** @throws NetworkError `limited` where none of the oldest is alone in its swarm */
+  #oldestAlone(): Entry {
+    let looked = 0
+    for (const entry of this.#entries) {
+      if (this.#swarms.get(entry.id)!.size === 1) return entry
+      if (++looked === LOOK_AT_MOST) break
+    }
+    throw new NetworkError('limited', 'this Maestro has no room for more swarms: try again later')
   }
 
   /** Time ends entries in the order in which they were announced. */
@@ -157,22 +174,15 @@ export class Swarms implements Tracker {
     const swarm = this.#swarms.get(entry.id)
     swarm?.delete(addressOf(entry))
     if (swarm?.size === 0) this.#swarms.delete(entry.id)
-    const left = (this.#byHost.get(entry.host) ?? 1) - 1
-    if (left === 0) this.#byHost.delete(entry.host)
-    else this.#byHost.set(entry.host, left)
+    const host = oneParty(entry.host)
+    const left = (this.#byHost.get(host) ?? 1) - 1
+    if (left === 0) this.#byHost.delete(host)
+    else this.#byHost.set(host, left)
   }
 
-  /** Some others at random: a sample without repetition by partial shuffle (Fisher and Yates). */
   #others(swarm: ReadonlyMap<string, Entry>, self: Entry): SwarmPeer[] {
     const others = [...swarm.values()].filter((entry) => entry !== self && entry.peer !== self.peer)
-    const count = Math.min(this.#options.sample, others.length)
-    for (let i = 0; i < count; i++) {
-      const j = i + Math.floor(this.#random() * (others.length - i))
-      const picked = others[j]!
-      others[j] = others[i]!
-      others[i] = picked
-    }
-    return others.slice(0, count)
+    return sample(others, this.#options.sample, this.#random)
   }
 }
 
