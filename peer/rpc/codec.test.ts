@@ -72,6 +72,15 @@ describe('a frame', () => {
     expect(decode(Buffer.concat([first!, second!]))).toMatchObject({ kind: 'frame', frame: { offset: 16384 } })
   })
 
+  test.each(['before it', 'behind it'])('is one with whatever else its message holds %s', (where) => {
+    const frame = encode(outgoing(1, 16_384, Buffer.from('abc')))
+    for (const other of [{ have: { pieces: [3, 4] } }, { offer: { filename: 'a' } }, { frame: { piece: 2 } }]) {
+      const parts = [generatedEncode(other), frame, Buffer.from([0x98, 0x06, 1])]
+      if (where === 'behind it') parts.reverse()
+      expect(decode(Buffer.concat(parts)).kind).toBe('frame')
+    }
+  })
+
   test('larger than the bound is refused', () => {
     const frame = { data: Buffer.alloc(MAX_FRAME + 1) }
     expect(() => decode(generatedEncode({ frame }))).toThrow(/are the most/)

@@ -4,9 +4,9 @@ import { isErrorCode, NetworkError } from '../../common/errors.ts'
 import { type ContentId, parsePeerId, printable } from '../../common/ids.ts'
 import { HASH_SIZE, type Manifest } from '../../common/merkle.ts'
 import { loadProto } from '../../common/rpc.ts'
-import type { OutgoingFrame } from '../transfer/outgoing.ts'
+import { FRAME_HEADROOM, type OutgoingFrame } from '../transfer/outgoing.ts'
 import type { Contact, Frame, ManifestClaim } from '../transfer/source.ts'
-import { checkedFrame, decodeFrame, encodeFrame } from './frame-codec.ts'
+import { encodeFrame, readInPlace } from './frame-codec.ts'
 
 /** Wire ↔ domain for proto/files.proto and proto/transfer.proto. Frames go by hand, all else through the generated codec. */
 
@@ -85,8 +85,9 @@ function withFrames(generated: TransferService): TransferService {
   const serialize = (message: ProviderOutput): Buffer =>
     message.kind === 'outgoing' ? encodeFrame(message.frame) : responseSerialize(message)
   const deserialize = (bytes: Buffer): ProviderMessage => {
-    const frame = decodeFrame(bytes)
-    return frame ? { kind: 'frame', frame } : checkedProvider(responseDeserialize(bytes))
+    const read = readInPlace(bytes)
+    if (read.kind === 'frame') return { kind: 'frame', frame: { ...read.frame, data: owned(read.frame.data) } }
+    return checkedKind(responseDeserialize(bytes))
   }
   const taker = (bytes: Buffer): TakerMessage => checkedKind(generated.Fetch.requestDeserialize(bytes))
   return {
@@ -111,10 +112,9 @@ function checkedKind<T extends { kind: string }>(message: T): T {
   return message
 }
 
-function checkedProvider(message: ProviderMessage): ProviderMessage {
-  if (checkedKind(message).kind !== 'frame') return message
-  const { piece, offset, data, simulated } = (message as { frame: Frame }).frame
-  return { kind: 'frame', frame: checkedFrame(piece, offset, data, simulated) }
+/** Small messages are slices of memory that others use too, which could not be given to another thread. */
+function owned(data: Uint8Array): Uint8Array {
+  return data.buffer.byteLength - data.length <= 2 * FRAME_HEADROOM ? data : new Uint8Array(data)
 }
 
 /** @throws NetworkError `invalid` */

@@ -3,11 +3,11 @@ import { asNetworkError } from '../../common/errors.ts'
 import { HASH_SIZE, hashLeaves, LEAF_SIZE, MAX_PIECE_SIZE, type Manifest, pieceHash } from '../../common/merkle.ts'
 import { PieceAssembler, type WholePiece } from '../transfer/piece-assembler.ts'
 import type { Want } from '../transfer/source.ts'
-import { readInPlace } from './fetch-frame.ts'
 import type { Headers } from './fetch-hpack.ts'
 import { Http2Stream, type StreamEnd, type StreamHandler } from './fetch-http2.ts'
 import { costOf, type FetchEnd, type FetchEvent, type OpenJob } from './fetch-jobs.ts'
 import { type Arenas, type Fate, MessageReader } from './fetch-messages.ts'
+import { readInPlace } from './frame-codec.ts'
 
 /** Cost of events that wait to be used, beyond which no more is read. */
 const MAX_WAITING = 4096

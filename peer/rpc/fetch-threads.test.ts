@@ -72,6 +72,20 @@ function failure(stream: PieceStream): Promise<unknown> {
   )
 }
 
+/** The message of a frame with fields of a later version: one within the frame, one beside it. */
+function later(message: Buffer): Buffer {
+  const field = Buffer.from([0x98, 0x06, 1])
+  let at = 1
+  while (message[at++]! >= 0x80);
+  const body = Buffer.concat([message.subarray(at), field])
+  const length: number[] = []
+  for (let left = body.length; ; left >>>= 7) {
+    length.push(left >= 0x80 ? (left & 0x7f) | 0x80 : left)
+    if (left < 0x80) break
+  }
+  return Buffer.concat([field, Buffer.from([0x0a, ...length]), body])
+}
+
 const isPiece = (index: number) => (event: ProviderEvent) => event.kind === 'piece' && event.piece === index
 
 describe('a conversation in a thread', () => {
@@ -204,6 +218,21 @@ describe('a conversation in a thread', () => {
       { kind: 'begun', piece: 1 },
       { kind: 'piece', piece: 1, right: true },
     ])
+  })
+
+  test('passes over what only a later version knows', async () => {
+    const { port } = await provider(async (talk) => {
+      talk.respond()
+      await talk.next()
+      await talk.next()
+      for (let offset = 0; offset < PIECE; offset += LEAF_SIZE)
+        talk.message(later(prefixedFrame(0, offset, piece(0).subarray(offset, offset + LEAF_SIZE)).subarray(5)))
+    })
+    const sink = sinkOf()
+    const stream = open(port, sink)
+    stream.want(all)
+    expect((await eventsUntil(stream, isPiece(0))).at(-1)).toEqual({ kind: 'piece', piece: 0, right: true })
+    expect(sink.bytes().subarray(0, PIECE).equals(piece(0))).toBe(true)
   })
 
   test('counts bytes only as whole frames', async () => {

@@ -1,3 +1,4 @@
+import { NetworkError } from '../../common/errors.ts'
 import { FRAME_HEADROOM, type OutgoingFrame } from '../transfer/outgoing.ts'
 import type { Frame } from '../transfer/source.ts'
 
@@ -10,10 +11,11 @@ import type { Frame } from '../transfer/source.ts'
 export const MAX_FRAME = 1024 * 1024
 
 const FRAME = 0x0a // ProviderMessage.frame, length-delimited
-const PIECE = 0x08 // Frame.piece, varint
+const PIECE = 0x08 // Frame.piece and Abandoned.piece, varint
 const OFFSET = 0x10 // Frame.offset, varint
 const DATA = 0x1a // Frame.data, length-delimited
 const SIMULATED = 0x20 // Frame.simulated, varint
+const ABANDONED = 0x32 // ProviderMessage.abandoned, length-delimited
 
 function varintLength(value: number): number {
   return value < 0x80 ? 1 : value < 0x4000 ? 2 : value < 0x20_0000 ? 3 : value < 0x1000_0000 ? 4 : 5
@@ -77,54 +79,72 @@ export function prefixed(message: Buffer): Buffer {
   return bytes
 }
 
-/**
- * The frame that a message is, its data a view of the message; undefined where the message is something else, or a frame
- * in an unusual form.
- * @throws Error where it is no protobuf, or a frame beyond its bounds
- */
-export function decodeFrame(message: Buffer): Frame | undefined {
-  if (message[0] !== FRAME) return undefined
-  const reader = new Reader(message, 1)
-  if (reader.varint() !== message.length - reader.at) return undefined
-  let piece = 0
-  let offset = 0
-  let simulated = 0
-  let data: Uint8Array | undefined
-  while (reader.at < message.length) {
-    const tag = reader.varint()
-    if (tag === PIECE) piece = reader.varint()
-    else if (tag === OFFSET) offset = reader.varint()
-    else if (tag === SIMULATED) simulated = reader.varint()
-    else if (tag === DATA) data = reader.bytes()
-    else reader.skip(tag & 7)
-  }
-  return checkedFrame(piece, offset, data, simulated)
-}
+/** A provider's message; `other` is left to the generated codec. */
+export type InPlace =
+  | { readonly kind: 'frame'; readonly frame: Frame }
+  | { readonly kind: 'abandoned'; readonly piece: number }
+  | { readonly kind: 'other' }
 
-/** @throws Error where the frame is beyond its bounds */
-export function checkedFrame(piece: number, offset: number, data: Uint8Array | undefined, simulated: number): Frame {
-  if (data && data.length > MAX_FRAME) throw new Error(`a frame of ${data.length} bytes: ${MAX_FRAME} are the most`)
-  return { piece, offset, simulated, data: data === undefined ? NOTHING : owned(data) }
-}
-
+const OTHER: InPlace = { kind: 'other' }
 const NOTHING = new Uint8Array(0)
 
-/** Small messages are slices of memory that others use too, which could not be given to another thread. */
-function owned(data: Uint8Array): Uint8Array {
-  return data.buffer.byteLength - data.length <= 2 * FRAME_HEADROOM ? data : new Uint8Array(data)
+/**
+ * Takes a frame apart, its data left where it is: a view of the message. Fields of a later version are passed over. What
+ * holds a frame is one, whatever else it holds: the generated codec sees no frame, nor its size.
+ * @throws NetworkError `corrupt` where it is no protobuf, or a frame beyond its bounds
+ */
+export function readInPlace(message: Buffer): InPlace {
+  const fields = new Fields(message)
+  let read: InPlace = OTHER
+  while (fields.at < message.length) {
+    const tag = fields.number()
+    if (tag === FRAME) read = { kind: 'frame', frame: readFrame(fields) }
+    else if (tag === ABANDONED) read = { kind: 'abandoned', piece: readAbandoned(fields) }
+    else fields.skip(tag & 7)
+  }
+  return read
 }
 
-class Reader {
-  at: number
-  #message: Buffer
+function readFrame(fields: Fields): Frame {
+  const end = fields.end()
+  let [piece, offset, simulated] = [0, 0, 0]
+  let data: Uint8Array = NOTHING
+  while (fields.at < end) {
+    const tag = fields.number()
+    if (tag === PIECE) piece = fields.number()
+    else if (tag === OFFSET) offset = fields.number()
+    else if (tag === SIMULATED) simulated = fields.number()
+    else if (tag === DATA) data = fields.bytes()
+    else fields.skip(tag & 7)
+  }
+  if (fields.at > end) throw broken()
+  if (data.length > MAX_FRAME)
+    throw new NetworkError('corrupt', `sent a frame of ${data.length} bytes: ${MAX_FRAME} are the most`)
+  return { piece, offset, data, simulated }
+}
 
-  constructor(message: Buffer, at: number) {
+function readAbandoned(fields: Fields): number {
+  const end = fields.end()
+  let piece = 0
+  while (fields.at < end) {
+    const tag = fields.number()
+    if (tag === PIECE) piece = fields.number()
+    else fields.skip(tag & 7)
+  }
+  if (fields.at > end) throw broken()
+  return piece
+}
+
+class Fields {
+  at = 0
+  readonly #message: Buffer
+
+  constructor(message: Buffer) {
     this.#message = message
-    this.at = at
   }
 
   /** Of an unsigned number the low 32 bits, as protobuf has it for uint32. */
-  varint(): number {
+  number(): number {
     let value = 0
     for (let shift = 0; shift < 70; shift += 7) {
       const byte = this.#message[this.at++]
@@ -132,23 +152,33 @@ class Reader {
       if (shift < 32) value |= (byte & 0x7f) << shift
       if (byte < 0x80) return value >>> 0
     }
-    throw new Error('a broken number in a frame')
+    throw broken()
+  }
+
+  /** Where what is length-delimited here ends. */
+  end(): number {
+    const length = this.number()
+    if (length > this.#message.length - this.at) throw broken()
+    return this.at + length
   }
 
   bytes(): Uint8Array {
-    const length = this.varint()
-    const bytes = this.#message.subarray(this.at, this.at + length)
-    if (bytes.length !== length) throw new Error('a frame that ends early')
-    this.at += length
+    const end = this.end()
+    const bytes = this.#message.subarray(this.at, end)
+    this.at = end
     return bytes
   }
 
   skip(wireType: number): void {
-    if (wireType === 0) this.varint()
+    if (wireType === 0) this.number()
     else if (wireType === 1) this.at += 8
-    else if (wireType === 2) this.bytes()
+    else if (wireType === 2) this.at = this.end()
     else if (wireType === 5) this.at += 4
-    else throw new Error('an unknown wire type in a frame')
-    if (this.at > this.#message.length) throw new Error('a frame that ends early')
+    else throw broken()
+    if (this.at > this.#message.length) throw broken()
   }
+}
+
+function broken(): NetworkError {
+  return new NetworkError('corrupt', 'sent a broken frame')
 }
