@@ -1,4 +1,5 @@
-import { hostPort, parseAdvertised } from '../common/address.ts'
+import { isIP } from 'node:net'
+import { hostPort, parseAdvertised, parseRestUrl } from '../common/address.ts'
 import { type ContentId, type PeerId, parsePeerId } from '../common/ids.ts'
 import type { MaestroClient } from '../common/maestro-client.ts'
 import { pieceCount } from '../common/merkle.ts'
@@ -53,7 +54,9 @@ export class Neighbours implements Neighbourhood {
   }
 
   sourceAt(contact: Contact, from: string): PieceSource | undefined {
-    if (contact.peer === this.#deps.self().id || !mayBeCalled(contact, from)) return undefined
+    const { id, host, grpcPort } = this.#deps.self()
+    const isSelf = contact.peer === id || (contact.host === host && contact.grpcPort === grpcPort)
+    if (isSelf || !mayBeCalled(contact, from)) return undefined
     return this.#deps.clients.sourceAt(contact)
   }
 
@@ -107,10 +110,15 @@ export class Neighbours implements Neighbourhood {
   }
 }
 
-/** Whether an address that somebody at `from` (host:port) names is one that a peer can have. */
+/**
+ * Whether an address that somebody at `from` (host:port) names is one that a peer can have. A name could lead anywhere,
+ * so only its own is taken.
+ */
 function mayBeCalled({ host, grpcPort }: Contact, from: string): boolean {
   try {
-    parseAdvertised(`http://${hostPort(host, grpcPort)}`, from.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1'))
+    const source = parseRestUrl(from).host
+    if (isIP(host) === 0 && host !== source) return false
+    parseAdvertised(`http://${hostPort(host, grpcPort)}`, source)
     return true
   } catch {
     return false

@@ -36,14 +36,18 @@ async function pass(seconds: number, until = () => false): Promise<void> {
   }
 }
 
-async function startSwarm(sources: PieceSource[], deps: Partial<SwarmDeps> = {}): Promise<KnownProviders> {
+async function startSwarm(
+  sources: PieceSource[],
+  deps: Partial<SwarmDeps> = {},
+  { patient = true, onEnd = () => {} } = {},
+): Promise<KnownProviders> {
   clock = new ManualClock()
   const providers = new KnownProviders()
   for (const source of sources) providers.add(source)
   const state = new SwarmState(manifest, Array(PIECES).keys())
   const all = { clock, state, sink, keep: () => {}, observer: undefined, providers, ...deps }
   const over = new AbortController()
-  const ended = new Swarm(all, { patient: true }).run(over.signal).catch(() => {})
+  const ended = new Swarm(all, { patient }).run(over.signal).then(onEnd, () => {})
   cleanups.push(() => {
     over.abort()
     clock.advance(1e6)
@@ -71,6 +75,18 @@ describe('a provider that has the content is asked', () => {
     },
   )
 
+  test('whoever else is connected, and tells of a piece that it never gives', async () => {
+    const seed = new ScriptedSource('seed')
+    const mute = scripted(60, 'P')
+    let round = 0
+    await startSwarm(mute, { discover: async () => (round++ === 0 ? [] : [seed]) })
+    for (let i = 0; i < 40 && seed.opened === 0; i++) {
+      for (const source of mute) source.says({ kind: 'have', pieces: [0, 1] })
+      await pass(5)
+    }
+    expect(seed.opened).toBeGreaterThan(0)
+  })
+
   test('whoever else a hostile one names', async () => {
     let named = 0
     const contacts = () =>
@@ -96,6 +112,62 @@ describe('a provider that has the content is asked', () => {
     await pass(5)
     expect(honest.opened).toBe(1)
   })
+})
+
+describe('addresses that a provider names', () => {
+  function naming(options: { single?: boolean } = {}) {
+    const opened: string[] = []
+    const provider = new ScriptedSource('P1', options)
+    let named = 0
+    const name = (count: number) => {
+      const contacts = Array.from({ length: count }, () => ({
+        peer: `X${++named}` as never,
+        host: '9.9.9.9',
+        grpcPort: named,
+      }))
+      provider.says({ kind: 'takers', contacts })
+    }
+    const sourceAt: SwarmDeps['sourceAt'] = ({ peer, host, grpcPort }) => {
+      const source = new ScriptedSource(peer, { address: `${host}:${grpcPort}`, hint: true })
+      const { open } = source
+      source.open = (...args) => {
+        opened.push(source.address)
+        queueMicrotask(() => source.says(new NetworkError('unavailable', 'nobody is there')))
+        return open.apply(source, args)
+      }
+      return source
+    }
+    return { provider, name, opened, sourceAt }
+  }
+
+  test('are tried, a few a second', async () => {
+    const { provider, name, opened, sourceAt } = naming()
+    await startSwarm([provider], { sourceAt })
+    for (let i = 0; i < 100; i++) {
+      name(64)
+      await pass(1)
+    }
+    expect(opened.length).toBeGreaterThan(100)
+    expect(opened.length).toBeLessThanOrEqual(32 + 4 * 101)
+  })
+
+  test('are not tried where it is the one who pushes', async () => {
+    const { provider, name, opened, sourceAt } = naming({ single: true })
+    await startSwarm([provider], { sourceAt })
+    name(64)
+    await pass(5)
+    expect(opened).toEqual([])
+  })
+})
+
+test('who never tells of a piece is not waited for where nobody has patience', async () => {
+  const mute = new ScriptedSource('P1')
+  let ended = false
+  await startSwarm([mute], {}, { patient: false, onEnd: () => (ended = true) })
+  await pass(50)
+  expect(ended).toBe(false)
+  await pass(20)
+  expect(ended).toBe(true)
 })
 
 test('a provider that tells of the same pieces again and again is banned', async () => {

@@ -43,12 +43,15 @@ export interface SwarmOptions {
 
 /** Providers talked to at the same time. */
 const MAX_PROVIDERS = 50
-/** Where there are more, who has told of no piece for this long makes room, ms. */
-const MAY_BE_EMPTY_MS = 10_000
+/** Where there are more, who has given nothing for this long makes room, ms. */
+const MAY_BE_USELESS_MS = 10_000
 /** A single provider this fast is talked to over a second conversation too, bytes a second… */
 const LANE_RATE = 150_000_000
 /** …while so many pieces are left. */
 const LANE_PIECES = 32
+/** Addresses that only others named, tried at once, and after that a second: nobody is to be flooded by hearsay. */
+const HINTS_AT_ONCE = 32
+const HINTS_A_SECOND = 4
 /** The largest frame over a conversation that was told a rate, bytes: it counts as silence until it is whole. */
 const LIMITED_FRAME = 128 * 1024
 /** How often slow providers, limits and silence are looked after, ms. */
@@ -104,6 +107,8 @@ export class Swarm {
   #discoverAt: number
   #discoveries = 0
   #waiting = false
+  #hints = HINTS_AT_ONCE
+  #hintsAt: number
   #flushing = false
   /** payload bytes that came, also those of no use */
   received = 0
@@ -115,6 +120,7 @@ export class Swarm {
     this.#limit = new CreditLimit(clock, sink.manifest.pieceSize, rate)
     // Others are looked for at once, beside the first conversations.
     this.#discoverAt = clock.now()
+    this.#hintsAt = clock.now()
   }
 
   /**
@@ -180,20 +186,25 @@ export class Swarm {
   }
 
   #connect(now: number): void {
-    for (const known of this.#deps.providers.due(now))
-      if (this.#live.size < MAX_PROVIDERS || this.#makeRoom(known, now)) this.#open(known, known.source.address)
+    this.#hints = Math.min(HINTS_AT_ONCE, this.#hints + (HINTS_A_SECOND * Math.max(0, now - this.#hintsAt)) / 1000)
+    this.#hintsAt = now
+    for (const known of this.#deps.providers.due(now)) {
+      const { hint, address } = known.source
+      if (hint && this.#hints < 1) continue
+      if (this.#live.size >= MAX_PROVIDERS && !this.#makeRoom(known, now)) continue
+      if (hint) this.#hints--
+      this.#open(known, address)
+    }
     this.#openLane(now)
   }
 
-  /** At the cost of one that has nothing to give: a hint at once, who was located only after some time. */
+  /** At the cost of one that has given nothing: a hint at once for who was located, otherwise only after some time. */
   #makeRoom({ source }: Known, now: number): boolean {
     for (const live of this.#live.values()) {
-      const { hint } = live.known.source
-      const { underWay, holds } = this.#deps.state.report(live.key, now)
-      const useless =
-        hint && !source.hint ? live.known.verified === 0 : holds === 0 && now - live.since > MAY_BE_EMPTY_MS
-      if (!useless || underWay > 0) continue
-      this.#end(live, new NetworkError('unavailable', 'has nothing to give'))
+      const atOnce = live.known.source.hint && !source.hint
+      if (live.known.verified > 0 || this.#deps.state.report(live.key, now).underWay > 0) continue
+      if (!atOnce && now - live.since < MAY_BE_USELESS_MS) continue
+      this.#end(live, new NetworkError('unavailable', 'has given nothing, and others wait'))
       return true
     }
     return false
@@ -272,6 +283,8 @@ export class Swarm {
         known.pieces = state.report(key, now).holds
         return
       case 'takers':
+        // Who pushes may be anybody, and can give everything itself.
+        if (known.source.single) return
         for (const contact of event.contacts) {
           if (providers.has(hostPort(contact.host, contact.grpcPort))) continue
           const source = this.#deps.sourceAt?.(contact, known.source.address)
@@ -371,7 +384,9 @@ export class Swarm {
   #dropSilent(now: number): void {
     const { stallMs } = this.#options
     for (const live of this.#live.values()) {
-      const { silentMs, begun } = this.#deps.state.report(live.key, now)
+      const { silentMs, begun, holds } = this.#deps.state.report(live.key, now)
+      if (!this.#options.patient && holds === 0 && now - live.since > 4 * stallMs)
+        this.#end(live, new NetworkError('unavailable', 'has told of no piece', { reason: 'timeout' }))
       // What came whole may wait for this peer's disk.
       if (this.#isIdle(live, now) || (begun > 0 && live.coming <= 0)) continue
       // One that has begun nothing may have others in line before this peer.
