@@ -9,7 +9,7 @@ import { contentIdOf } from '../common/merkle.ts'
 import { createMetrics } from '../common/metrics.ts'
 import { addFileRoutes, type ServedFiles } from './app/files.ts'
 import { Friends } from './friends.ts'
-import { type FolderRow, friendLister } from './transfer/folder-listing.ts'
+import { type FolderRow, friendLister } from './transfer/folder/listing.ts'
 
 const never = () => new AbortController().signal
 

@@ -18,7 +18,7 @@ import {
 } from '../common/schemas.ts'
 import type { FriendPeer } from './locate/friends.ts'
 import type { SwarmFriend } from './neighbours.ts'
-import type { FriendPages } from './transfer/folder-listing.ts'
+import type { FriendPages } from './transfer/folder/listing.ts'
 
 export interface FriendsOptions {
   /** who this peer is: it is no friend of its own */

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { NetworkError } from '../../common/errors.ts'
 import { contentIdOf, manifestOf } from '../../common/merkle.ts'
-import type { Shelved, SmallFile } from '../transfer/folder-shelf.ts'
+import type { Shelved, SmallFile } from '../transfer/contents.ts'
 import { CatalogFixture, fileName, useSharedHasher } from './catalog.fixture.ts'
 
 useSharedHasher()

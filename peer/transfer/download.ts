@@ -66,5 +66,3 @@ export interface DownloadResult {
   /** payload bytes that came over the network, also those that were of no use */
   readonly received: number
 }
-
-export type { FolderDownload, FolderDownloader, FolderObserver, FolderResult } from './folder/download.ts'

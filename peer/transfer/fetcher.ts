@@ -11,7 +11,7 @@ import {
 import { type Choice, choose } from './choose.ts'
 import { type ContentDownloader, ContentFetch, otherContent } from './content-fetch.ts'
 import type { Landing } from './contents.ts'
-import type { FolderDownloader } from './download.ts'
+import type { FolderDownloader } from './folder/download.ts'
 import { identify } from './identify.ts'
 import { FetchProgress } from './progress.ts'
 import { Slots } from './slots.ts'

@@ -2,7 +2,8 @@ import type { Clock } from '../../common/clock.ts'
 import type { PeerId } from '../../common/ids.ts'
 import type { Manifest } from '../../common/merkle.ts'
 import { type FetchProgressBody, MAX_TRANSFER_PROVIDERS, type TransferProvider } from '../../common/schemas.ts'
-import type { DownloadObserver, FolderObserver, ProviderReport } from './download.ts'
+import type { DownloadObserver, ProviderReport } from './download.ts'
+import type { FolderObserver } from './folder/download.ts'
 import { Throughput } from './throughput.ts'
 
 /** What earlier attempts of the same download brought, and what was there before the first of them. */

@@ -1,2 +1,0 @@
-// Its old place, for those who import it from here.
-export { type FolderRow, type FriendPages, friendLister } from './folder/listing.ts'

@@ -1,2 +1,0 @@
-// Its old place, for those who import it from here.
-export type { Shelf, Shelved, SmallFile } from './contents.ts'

@@ -1,2 +1,0 @@
-// Its old place, for those who import it from here.
-export { SmallUploader, type SmallUploaderDeps, type SmallUploaderOptions } from './small-uploader.ts'
