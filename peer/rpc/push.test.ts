@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
 import { systemClock } from '../../common/clock.ts'
 import type { FileName } from '../../common/ids.ts'
@@ -6,7 +7,7 @@ import { EMPTY_ID, HASH_SIZE, type Manifest, MIN_PIECE_SIZE, manifestOf } from '
 import { patternOf } from '../transfer/transfer.fixture.ts'
 import { Uploader } from '../transfer/uploader.ts'
 import { RpcClients } from './client.ts'
-import { contentIdToWire, TRANSFER_SERVICE } from './codec.ts'
+import { contentIdToWire, manifestToWire, TRANSFER_SERVICE } from './codec.ts'
 import { type Push, type PushResult, pushFile } from './push.ts'
 import { RawClient, RpcPeer, type RpcPeerOptions, startHasher } from './rpc.fixture.ts'
 
@@ -118,6 +119,29 @@ describe('a push', () => {
     })
   })
 
+  test('is not cut while its receiver publishes, however long that takes', async () => {
+    const p1 = await peer({ idleMs: 100 })
+    const openPartial = p1.landing.openPartial.bind(p1.landing)
+    p1.landing.openPartial = async (manifest) => {
+      const file = await openPartial(manifest)
+      const { publish } = file
+      file.publish = async (name) => {
+        await sleep(400)
+        await publish(name)
+      }
+      return file
+    }
+    expect((await push(p1, film)).message).toBe('stored "film.mkv"')
+  })
+
+  test('is not cut while a limit of its receiver lets nothing be asked for', async () => {
+    const p1 = await peer({ idleMs: 100 })
+    const run = p1.downloader.run.bind(p1.downloader)
+    // The first piece may be asked for after 650 ms.
+    p1.downloader.run = (download, signal) => run({ ...download, rate: () => 400_000 }, signal)
+    expect((await push(p1, film.subarray(0, MIN_PIECE_SIZE))).message).toBe('stored "film.mkv"')
+  })
+
   test('beyond the number that the peer takes at a time is refused', async () => {
     const p1 = await peer({ maxPushes: 1 })
     let release = () => {}
@@ -209,6 +233,24 @@ describe('a hostile push', () => {
     const answers = []
     for await (const answer of call) answers.push(TRANSFER_SERVICE.Push.responseDeserialize(answer as Buffer))
     expect(answers).toMatchObject([{ kind: 'result', result: { ok: false, code: 'invalid' } }])
+  })
+
+  test.each<[string, number[]]>([
+    ['nothing', []],
+    ['of a part only', [0, 3, 4, 17]],
+  ])('that offers and then tells of %s frees its place', async (_, pieces) => {
+    const p1 = await peer({ idleMs: 100, maxPushes: 1 })
+    const client = new RawClient(p1.target)
+    cleanups.push(() => client.close())
+    const call = client.bytes(TRANSFER_SERVICE.Push.path)
+    call.resume()
+    const offer = { filename: 'film.mkv', manifest: manifestToWire(manifestOf(film)), dummy: true }
+    call.write(TRANSFER_SERVICE.Push.requestSerialize({ kind: 'offer', offer }))
+    if (pieces.length > 0) call.write(TRANSFER_SERVICE.Push.requestSerialize({ kind: 'have', have: { pieces } }))
+    expect((await call.status).code).not.toBe(0)
+    await expect
+      .poll(() => push(p1, patternOf(10), { filename: 'other' as FileName }).catch(({ code }) => code))
+      .toMatchObject({ bytes: 10 })
   })
 
   test('that stalls frees its place', async () => {

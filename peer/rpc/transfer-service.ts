@@ -5,9 +5,10 @@ import type { Clock } from '../../common/clock.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import { type PeerId, parseFileName } from '../../common/ids.ts'
 import type { Logger } from '../../common/log.ts'
+import { pieceCount } from '../../common/merkle.ts'
 import { toStatus, wordsFor } from '../../common/rpc.ts'
 import { type Contents, sharedManifest } from '../transfer/contents.ts'
-import { Intake } from '../transfer/intake.ts'
+import { Intake, type ProviderSays } from '../transfer/intake.ts'
 import type { Receiver } from '../transfer/receiver.ts'
 import type { Contact, PieceSink } from '../transfer/source.ts'
 import type { Uploader } from '../transfer/uploader.ts'
@@ -84,7 +85,8 @@ export class TransferServiceHandlers {
   async #fetch(call: FetchCall, gone: AbortSignal): Promise<void> {
     const { uploader, contents } = this.#deps
     const sink = new CallSink(writeBeneath(call), gone, () => resetCall(call))
-    const messages = this.#awaited(messagesOf<TakerMessage>(call), (reason) => sink.cut(reason))
+    const idle = this.#idleWatch((reason) => sink.cut(reason))
+    const messages = awaited(messagesOf<TakerMessage>(call), idle)
     try {
       const first = await messages.next()
       if (first.done || first.value.kind !== 'open') throw new NetworkError('invalid', 'begin with "open"')
@@ -97,6 +99,7 @@ export class TransferServiceHandlers {
       await uploader.serve(contents, demand, wantsOf(messages), sink, gone)
     } finally {
       leave(messages)
+      await idle.stop()
     }
   }
 
@@ -114,18 +117,21 @@ export class TransferServiceHandlers {
       this.#deps.log.debug({ peer: call.getPeer(), err: reason }, 'a push stalled')
       resetCall(call)
     }
-    const messages = this.#awaited(messagesOf<ProviderMessage>(call), stalled)
-    const result = await this.#receive(call, messages, gone).catch((error) => {
+    const idle = this.#idleWatch(stalled)
+    const result = await this.#receive(call, idle, gone).catch((error) => {
       const known = asNetworkError(error)
       if (known.code === 'internal') this.#deps.log.error({ peer: call.getPeer(), err: error }, 'a push failed')
       return { ok: false, code: known.code, message: wordsFor(known), bytes: 0, simulated: false }
     })
-    leave(messages)
+    await idle.stop()
     call.write({ kind: 'result', result })
   }
 
-  async #receive(call: PushCall, messages: AsyncIterableIterator<ProviderMessage>, gone: AbortSignal): Promise<Result> {
+  async #receive(call: PushCall, idle: Watchdog, gone: AbortSignal): Promise<Result> {
+    const messages = messagesOf<ProviderMessage>(call)
+    idle.begin()
     const first = await messages.next()
+    idle.end()
     if (first.done || first.value.kind !== 'offer') throw new NetworkError('invalid', 'begin with "offer"')
     const { filename, manifest, dummy } = first.value.offer
     if (!manifest) throw new NetworkError('invalid', 'an offer has a manifest')
@@ -133,7 +139,11 @@ export class TransferServiceHandlers {
       .getPeer()
       .replace(/[^A-Za-z0-9._-]+/g, '-')
       .replace(/^[^A-Za-z0-9]+/, '') as PeerId
-    const open = (sink: PieceSink) => new Intake(sink, new CallWire(call, saysOf(messages, from), () => {}))
+    const open = (sink: PieceSink) => {
+      const { size, pieceSize } = sink.manifest
+      const says = allTold(saysOf(messages, from), pieceCount(size, pieceSize), idle)
+      return new Intake(sink, new CallWire(call, says, () => idle.end()))
+    }
     const offer = { filename, id: contentIdOfWire(manifest.content_id), claim: manifestOfWire(manifest), dummy }
     const { outcome, name, bytes } = await this.#deps.receiver.receive(offer, from, open, gone)
     const message = {
@@ -161,31 +171,47 @@ export class TransferServiceHandlers {
     )
   }
 
-  /** The messages, none of which may let this side wait for too long. */
-  async *#awaited<T>(
-    messages: AsyncIterableIterator<T>,
-    onIdle: (reason: NetworkError) => void,
-  ): AsyncGenerator<T, undefined> {
-    const idle = new Watchdog(this.#deps.clock, this.#idleMs, () =>
+  #idleWatch(onIdle: (reason: NetworkError) => void): Watchdog {
+    return new Watchdog(this.#deps.clock, this.#idleMs, () =>
       onIdle(new NetworkError('unavailable', `no message for ${this.#idleMs / 1000} s`)),
     )
-    try {
-      for (;;) {
-        idle.begin()
-        const next = await messages.next()
-        idle.end()
-        if (next.done) return undefined
-        yield next.value
-      }
-    } finally {
-      await idle.stop()
-    }
+  }
+}
+
+/** The messages, none of which may let this side wait for too long. */
+async function* awaited<T>(messages: AsyncIterator<T>, idle: Watchdog): AsyncGenerator<T, undefined> {
+  for (;;) {
+    idle.begin()
+    const next = await messages.next()
+    idle.end()
+    if (next.done) return undefined
+    yield next.value
   }
 }
 
 /**
- * Whoever reads no more messages says so: the watch over a wait for them would run for good. Not awaited, since a
- * message that is waited for comes, or fails, only with the end of the call.
+ * A pusher has all that it offers, and has to say so before it may be silent. Then it is silent for as long as nothing is
+ * asked of it: while a limit holds this peer back, while it reads what was there before, while it publishes. How long it
+ * takes over what it is asked for, the swarm watches.
+ */
+async function* allTold(
+  says: AsyncIterable<ProviderSays>,
+  pieces: number,
+  idle: Watchdog,
+): AsyncGenerator<ProviderSays> {
+  let all = false
+  idle.begin()
+  for await (const message of says) {
+    idle.end()
+    all ||= message.kind === 'have' && message.pieces[0] === 0 && message.pieces[1] === pieces
+    yield message
+    if (!all) idle.begin()
+  }
+}
+
+/**
+ * Whoever reads no more messages says so. Not awaited, since a message that is waited for comes, or fails, only with the
+ * end of the call.
  */
 function leave(messages: AsyncGenerator<unknown>): void {
   messages.return(undefined).catch(() => {})
