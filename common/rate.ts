@@ -25,7 +25,7 @@ const NONE = /^(none|off)$/i
 
 /**
  * Bytes a second: a number of them, or text such as `10MB/s`, `500 KB`, `1.5MiB`, `80Mbit`; null for no limit: null,
- * `none`, `off` or 0.
+ * `none` or `off`. 0 is refused: some mean no limit by it, and some that nothing moves.
  * @throws NetworkError `invalid`
  */
 export function parseRate(given: number | string | null): number | null {
@@ -40,7 +40,8 @@ export function parseRate(given: number | string | null): number | null {
       `"${printable(text, 40)}" is not a rate: it is a number of bytes a second, or has a unit as in 10MB/s, 500KB, 2MiB or 80Mbit, or is "none"`,
     )
   const rate = Math.round(Number(number) * factor)
-  if (Number(number) === 0) return null
+  if (Number(number) === 0)
+    throw new NetworkError('invalid', `a rate of ${printable(text, 40)} would let nothing through: "none" is no limit`)
   if (rate < MIN_RATE || rate > Number.MAX_SAFE_INTEGER)
     throw new NetworkError(
       'invalid',

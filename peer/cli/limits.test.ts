@@ -81,6 +81,8 @@ describe('peer limits', () => {
   test.each([
     [['set'], 'give --download, --upload or --schedule; see "peer limits set --help"'],
     [['set', '--download', 'fast'], '"fast" is not a rate'],
+    [['set', '--download', '0'], 'a rate of 0 would let nothing through: "none" is no limit'],
+    [['set', '--schedule', '108:00-18:00 upload=1MB'], 'it reads as in'],
     [['set', '--schedule', 'at night'], 'the schedule "at night": it reads as in "mon-fri 08:00-18:00 download=2MB/s'],
     [['set', '--schedule', '08:00-18:00'], 'it reads as in'],
     [['set', '--schedule', '08:00-18:00 speed=1MB'], '"speed=1MB" is not "download=RATE" or "upload=RATE"'],
@@ -122,6 +124,7 @@ describe('an entry of a schedule reads back as it was written', () => {
     ['SAT,MON  08:00-18:00', 'mon,sat 08:00-18:00'],
     ['mon-sun 08:00-18:00', '08:00-18:00'],
     ['tue,tue 08:00-18:00', 'tue 08:00-18:00'],
+    ['sat,sun 8:00-9:30', 'sat,sun 08:00-09:30'],
   ])('%s as %s', (text, read) => {
     expect(whenText(parseScheduleEntry(`${text} upload=1MB`))).toBe(read)
   })

@@ -39,7 +39,10 @@ Examples:
   peer limits set --download 10MB/s --upload 5MB/s
   peer limits set --upload none
   peer limits set --schedule "mon-fri 08:00-18:00 download=2MB/s upload=1MB/s" --schedule "22:00-06:00 upload=none"
-  peer limits set --schedule none`,
+  peer limits set --schedule none
+
+Times are those of the agent's machine. 22:00-06:00 goes over midnight and belongs to the day on which it begins;
+00:00-24:00 is the whole day, and so is an entry that ends when it begins, such as 08:00-08:00.`,
     )
     .action(async (options: Given) => {
       const change = changeOf(options)

@@ -7,13 +7,14 @@ import { DAYS, type Day, RateScheduleSchema, type ScheduleEntry } from '../../co
 
 /** Weeks begin on Monday for people. */
 const WEEK: readonly Day[] = [...DAYS.slice(1), DAYS[0]]
-const ENTRY = /^(?:([a-z,-]+) +)?(\d\d:\d\d)-(\d\d:\d\d)((?: +[a-z]+=\S+)+)$/i
+const ENTRY = /^(?:([a-z,-]+) +)?(\d?\d:\d\d)-(\d?\d:\d\d)((?: +[a-z]+=\S+)+)$/i
 
 /** @throws NetworkError `invalid`, saying what is wrong with it */
 export function parseScheduleEntry(text: string): ScheduleEntry {
   const [, days, from, to, rates = ''] = ENTRY.exec(text.trim()) ?? []
-  if (from === undefined) throw faulty(text, 'it reads as in "mon-fri 08:00-18:00 download=2MB/s upload=1MB/s"')
-  const entry: Record<string, unknown> = { from, to }
+  if (from === undefined || to === undefined)
+    throw faulty(text, 'it reads as in "mon-fri 08:00-18:00 download=2MB/s upload=1MB/s"')
+  const entry: Record<string, unknown> = { from: from.padStart(5, '0'), to: to.padStart(5, '0') }
   if (days !== undefined) entry.days = daysOf(days.toLowerCase(), text)
   for (const pair of rates.trim().split(/ +/)) {
     const [key = '', value = ''] = pair.split(/=(.*)/)
