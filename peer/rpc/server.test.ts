@@ -1,5 +1,8 @@
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { type ClientHttp2Session, connect } from 'node:http2'
 import { createRequire } from 'node:module'
+import { connect as createSocket } from 'node:net'
 import { Client, credentials, loadPackageDefinition, type ServiceClientConstructor } from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
 import { protoPath } from 'grpc-health-check'
@@ -8,7 +11,8 @@ import type { FileName } from '../../common/ids.ts'
 import { contentIdOf } from '../../common/merkle.ts'
 import { MAX_UNARY_FILE } from '../../common/rpc.ts'
 import { patternOf } from '../transfer/transfer.fixture.ts'
-import { FILE_SERVICE } from './codec.ts'
+import { contentIdToWire, FILE_SERVICE, TRANSFER_SERVICE } from './codec.ts'
+import { prefixed } from './frame-codec.ts'
 import { RawClient, RpcPeer, type RpcPeerOptions, startHasher } from './rpc.fixture.ts'
 
 const hasher = startHasher()
@@ -192,6 +196,46 @@ test('reflection lists the services, so that generic clients work', async () => 
   call.end()
   const names = answer.listServicesResponse.service.map(({ name }) => name)
   expect(names).toEqual(expect.arrayContaining(['fileservice.FileService', 'p2p.v1.Transfer']))
+})
+
+test('one host can hold no more than its part of the conversations, until it lets them go', async () => {
+  const p1 = await peer()
+  const { id } = p1.contents.add('film.mkv', text)
+  const { path, requestSerialize } = TRANSFER_SERVICE.Fetch
+  const opening = { kind: 'open', open: { content_id: contentIdToWire(id), dummy: true } } as const
+  const connection = () => {
+    const createConnection = () =>
+      createSocket({ port: p1.target.grpc_port, host: '127.0.0.1', localAddress: '127.0.0.9' })
+    const session = connect('http://127.0.0.1', { createConnection })
+    session.on('error', () => {})
+    cleanups.push(() => session.destroy())
+    return session
+  }
+  /** What it is answered first: headers of an open conversation, or of one that was refused. */
+  const conversation = async (session: ClientHttp2Session) => {
+    const head = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' }
+    const stream = session.request(head)
+    stream.on('error', () => {})
+    stream.write(prefixed(requestSerialize(opening)))
+    stream.resume()
+    const [headers] = await once(stream, 'response')
+    return headers['grpc-status'] ?? 'open'
+  }
+  const session = connection()
+  const held = await Promise.all(Array.from({ length: 260 }, () => conversation(session)))
+  expect(held.filter((status) => status === 'open')).toHaveLength(250)
+  expect(held.filter((status) => status === '8')).toHaveLength(10)
+
+  const client = new RawClient(p1.target)
+  cleanups.push(() => client.close())
+  const other = client.fetch()
+  other.write(opening)
+  const [message] = await once(other, 'data')
+  expect(message).toMatchObject({ kind: 'have' })
+  other.cancel()
+
+  session.destroy()
+  await expect.poll(() => conversation(connection())).toBe('open')
 })
 
 test('a port that is taken is one clear error', async () => {

@@ -1,8 +1,10 @@
-import type { Server, UntypedServiceImplementation } from '@grpc/grpc-js'
+import type { handleBidiStreamingCall, Server, UntypedServiceImplementation } from '@grpc/grpc-js'
 import { ReflectionService } from '@grpc/reflection'
 import { HealthImplementation } from 'grpc-health-check'
-import { closeRpc, createRpcServer, listenRpc, MAX_MESSAGE } from '../../common/rpc.ts'
-import { boundCalls, type MethodBounds } from './beneath.ts'
+import { hostOf, oneParty } from '../../common/address.ts'
+import { NetworkError } from '../../common/errors.ts'
+import { closeRpc, createRpcServer, listenRpc, MAX_MESSAGE, toStatus } from '../../common/rpc.ts'
+import { boundCalls, type MethodBounds, streamBeneath } from './beneath.ts'
 import { FILE_SERVICE, REFLECTED, TRANSFER_SERVICE } from './codec.ts'
 import { type FileServiceDeps, FileServiceHandlers } from './file-service.ts'
 import { MAX_FRAME } from './frame-codec.ts'
@@ -37,6 +39,13 @@ const BOUNDS: Record<string, MethodBounds> = {
 }
 
 /**
+ * Conversations that one host may have open, of all that may be, so that three that mean ill still leave room for others.
+ * An agent opens two with a provider for each content, for at most 8 transfers: behind one address a lab of a hundred
+ * agents may take what is shared here; takers that are refused ask again. Pushes are half of those received at a time.
+ */
+const OF_ONE_HOST = { Fetch: 250, FetchSmall: 16, Push: 4 } as const
+
+/**
  * The peer's gRPC side: FileService, Transfer, health, reflection. Every call is bounded in message size, number and
  * time: unary ones by a deadline of the server's own, conversations by stalls.
  */
@@ -59,9 +68,9 @@ export class RpcServer {
     } as UntypedServiceImplementation)
     this.#server.addService({ ...TRANSFER_SERVICE }, {
       GetManifest: transfer.getManifest,
-      Fetch: transfer.fetch,
-      Push: transfer.push,
-      FetchSmall: small.fetchSmall,
+      Fetch: ofOneHost(OF_ONE_HOST.Fetch, transfer.fetch),
+      Push: ofOneHost(OF_ONE_HOST.Push, transfer.push),
+      FetchSmall: ofOneHost(OF_ONE_HOST.FetchSmall, small.fetchSmall),
     } as UntypedServiceImplementation)
     this.#health.addToServer(this.#server)
     new ReflectionService(REFLECTED).addToServer(this.#server)
@@ -78,5 +87,31 @@ export class RpcServer {
   async stop(): Promise<void> {
     this.#health.setStatus('', 'NOT_SERVING')
     await closeRpc(this.#server, this.#graceMs)
+  }
+}
+
+/** The handler, which refuses calls from a host that has so many open already. */
+function ofOneHost<Request, Answer>(
+  most: number,
+  handler: handleBidiStreamingCall<Request, Answer>,
+): handleBidiStreamingCall<Request, Answer> {
+  const open = new Map<string, number>()
+  return (call) => {
+    const stream = streamBeneath(call)
+    const host = oneParty(hostOf(call.getPeer()) ?? '')
+    const before = open.get(host) ?? 0
+    if (before >= most) {
+      const refusal = new NetworkError('limited', 'too many such calls from this address: try again later')
+      return void call.emit('error', toStatus(refusal))
+    }
+    if (stream && !stream.destroyed) {
+      open.set(host, before + 1)
+      stream.once('close', () => {
+        const left = open.get(host)! - 1
+        if (left > 0) open.set(host, left)
+        else open.delete(host)
+      })
+    }
+    handler(call)
   }
 }
