@@ -225,7 +225,6 @@ export type SwarmPeerBody = z.infer<typeof SwarmPeerSchema>
 export const SwarmResponse = z
   .object({
     peers: z.array(SwarmPeerSchema).max(LIMITS.pageSize).meta({ description: 'up to 50 others, at random' }),
-    interval_ms: z.int().min(1).meta({ description: 'milliseconds until the next word is due' }),
   })
   .meta({ id: 'SwarmResponse' })
 export type SwarmResponse = z.infer<typeof SwarmResponse>

@@ -15,9 +15,6 @@ import {
 import type { DirectoryStore } from '../directory/store.ts'
 import type { SwarmPeer, Tracker } from '../swarms.ts'
 
-/** How often a taker announces itself, ms: a quarter of the time after which its entry ends. */
-const INTERVAL_MS = 30_000
-
 const tags = ['swarms']
 const params = z.object({ id: ContentIdQuery })
 
@@ -27,7 +24,7 @@ const announce = createRoute({
   tags,
   summary: 'Take part in the swarm of a content, and learn of others',
   description:
-    'Takers announce themselves every `interval_ms`; one that is silent for two minutes is forgotten. The host that others are told is the address that the request came from. With `left` true the taker leaves. Peers that registered the content are found by `/locate`.',
+    'Takers announce themselves every 30 seconds; one that is silent for two minutes is forgotten. The host that others are told is the address that the request came from. With `left` true the taker leaves. Peers that registered the content are found by `/locate`.',
   request: { params, body: { required: true, content: { 'application/json': { schema: SwarmRequest } } } },
   responses: {
     200: answer(SwarmResponse, 'others of the swarm'),
@@ -78,11 +75,11 @@ export function addSwarmRoutes(app: App, deps: { tracker: Tracker; store: Direct
     const host = await hostOf(remoteAddress(c), peer)
     if (said.left) {
       await tracker.withdraw(id, { host, grpcPort })
-      return c.json({ peers: [], interval_ms: INTERVAL_MS }, 200)
+      return c.json({ peers: [] }, 200)
     }
     const { have, pieces } = said
     const others = await tracker.announce(id, { peer, host, grpcPort, have, pieces })
-    return c.json({ peers: others.map(bodyOf), interval_ms: INTERVAL_MS }, 200)
+    return c.json({ peers: others.map(bodyOf) }, 200)
   })
 
   app.openapi(members, async (c) => {
