@@ -25,6 +25,8 @@ export interface SwarmPlan {
   counted?: number
   /** whether the seeder is killed as soon as one whole copy is out */
   killSeeder?: boolean
+  /** all take another, small file first, as agents that have run for a while */
+  warm?: boolean
 }
 
 export interface TakerResult {
@@ -74,6 +76,8 @@ export function memoryOf({ size, takersMbps }: SwarmPlan): number {
 }
 
 const FILE = parseFileName('swarm.bin')
+const WARM_FILE = parseFileName('warm.bin')
+const WARM_SIZE = 16 * 2 ** 20
 const TOKEN = `bench-${process.pid}`
 /** agents that start at the same time: each takes a core for some while */
 const STARTING_AT_ONCE = 4
@@ -92,6 +96,7 @@ export async function runSwarm(plan: SwarmPlan, say: (line: string) => void): Pr
   try {
     mkdirSync(join(folder.path, 'seeder'))
     makeFile(join(folder.path, 'seeder', FILE), plan.size)
+    if (plan.warm) makeFile(join(folder.path, 'seeder', WARM_FILE), WARM_SIZE)
     const maestro = await startMaestro(folder.path, 9000, network.addHost(), {})
     running.push(maestro)
     const agent = async (name: string, mbps: number): Promise<Member> => {
@@ -108,14 +113,19 @@ export async function runSwarm(plan: SwarmPlan, say: (line: string) => void): Pr
       const some = plan.takersMbps.slice(i, i + STARTING_AT_ONCE)
       takers.push(...(await Promise.all(some.map((mbps, k) => agent(`taker-${i + k + 1}`, mbps)))))
     }
-    await until('the seeder did not hash its file', 60_000, () => seeder.client.hasScanned(1))
+    await until('the seeder did not hash its file', 60_000, () => seeder.client.hasScanned(plan.warm ? 2 : 1))
     const directory = new MaestroClient(maestro.url)
     await until('the seeder is not in the directory', 10_000, async () => {
       const { peers } = await directory.locate({ file: FILE })
       return peers.some(({ id }) => id !== null)
     })
     for (const { name, client } of takers) await until(`${name} did not register`, 10_000, () => client.isRegistered())
-
+    if (plan.warm) {
+      say('all take a small file first')
+      await Promise.all(
+        takers.map(async ({ client }) => client.finished(await client.download({ file: WARM_FILE }), 120_000)),
+      )
+    }
     const result = await new Run(plan, seeder, takers, say).measure()
     for (const [i, { name, seconds }] of result.takers.entries())
       if (i < (plan.counted ?? Number.POSITIVE_INFINITY) && seconds !== undefined)
@@ -237,7 +247,8 @@ class Run {
     const { killSeeder = false } = this.#plan
     while (!this.#over) {
       // An agent that is busy misses a sample.
-      const [upload] = await this.#seeder.client.uploads().catch(() => [])
+      const uploads = await this.#seeder.client.uploads().catch(() => [])
+      const upload = uploads.find(({ pieces }) => pieces === this.#pieces)
       if (upload !== undefined) this.#sentOnce.push([this.#elapsed(), upload.sent_once])
       if (killSeeder && upload !== undefined && upload.sent_once === upload.pieces) return this.#killSeeder()
       await pause(killSeeder ? UPLOADS_MS : SAMPLE_MS)

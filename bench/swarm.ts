@@ -34,12 +34,21 @@ interface Case {
   /** Mbit/s of one more taker, which is not waited for */
   stragglerMbps?: number
   killSeeder?: boolean
+  /** see SwarmPlan */
+  warm?: boolean
 }
 
 const MIB = 2 ** 20
 const CASES: Record<string, Case> = {
   a: { title: 'the last is done', takers: 8, mbps: 100, atMost: 1.15 },
   b: { title: 'the last is done', takers: 24, mbps: 40, atMost: 1.2 },
+  w: {
+    title: 'the last is done, of agents that have taken 16 MiB before',
+    takers: 24,
+    mbps: 40,
+    atMost: 1.2,
+    warm: true,
+  },
   c: {
     title: 'the seeder is killed when one copy is out: the last is done',
     takers: 8,
@@ -112,7 +121,7 @@ function chosenOf(only: readonly string[] | undefined): readonly string[] {
   return only ?? all
 }
 
-function planOf({ takers, mbps, stragglerMbps, killSeeder = false }: Case, quick = false): SwarmPlan {
+function planOf({ takers, mbps, stragglerMbps, killSeeder = false, warm = false }: Case, quick = false): SwarmPlan {
   const counted = quick ? Math.ceil(takers / 2) : takers
   return {
     size: (quick ? 64 : 256) * MIB,
@@ -120,6 +129,7 @@ function planOf({ takers, mbps, stragglerMbps, killSeeder = false }: Case, quick
     takersMbps: [...Array<number>(counted).fill(mbps), ...(stragglerMbps === undefined ? [] : [stragglerMbps])],
     counted,
     killSeeder,
+    warm,
   }
 }
 
