@@ -31,7 +31,7 @@ afterEach(async () => {
   await other.stop()
 })
 
-const on = (...args: string[]) => run([...args, '--agent', agent.url])
+const on = (...args: string[]) => run(args, { env: { P2P_AGENT: agent.url } })
 const json = async (...args: string[]) => {
   const { stdout, stderr, code } = await on(...args, '--json')
   return { answer: JSON.parse(stdout), stderr, code }
@@ -96,6 +96,38 @@ describe('the agent', () => {
     const { code, stderr } = await on('status')
     expect(code).toBe(1)
     expect(stderr).toMatch(/answered GET \/info in a form that this program does not know/)
+  })
+})
+
+describe('commands that are named in a hint', () => {
+  test('reach the agent that was meant, where an option said which', async () => {
+    agent.transfer = [transfer('running')]
+    agent.limits.set = ['download']
+    agent.located.peers = [provider('P2', 'a'), provider('P3', 'a', { id: ID_B })]
+    const hints = async (...args: string[]) => {
+      const { stdout, stderr } = await run([...args, '--agent', agent.url])
+      return [...(stdout + stderr).matchAll(/peer .*?--agent \S+ .*?(?=["\n])/g)].map(([hint]) => hint)
+    }
+    const peer = `peer --agent ${agent.url}`
+    expect(await hints('download', 'a', '-d')).toEqual([`${peer} transfers --follow`])
+    expect(await hints('limits')).toEqual([`${peer} limits reset`])
+    expect(await hints('locate', 'a')).toEqual([`${peer} download ${ID_A}`, `${peer} download ${ID_B}`])
+    agent.refusal = new NetworkError('not_found', 'none: "peer search TEXT" looks on; see "peer search --help"')
+    expect((await run(['--agent', agent.url, 'status', '--token', 'my secret'])).stderr).toBe(
+      `peer: none: "${peer} --token TOKEN search TEXT" looks on; see "peer search --help"\n`,
+    )
+  })
+
+  test('stay as they are where none did', async () => {
+    agent.limits.set = ['download']
+    expect((await on('limits')).stdout).toContain('"peer limits reset" goes back')
+  })
+
+  test('are no file names that only look so', async () => {
+    agent.located.steps = [step('maestro', 'nothing', 'http://m:9000')]
+    expect((await run(['locate', 'peer review', '--agent', agent.url])).stderr).toContain(
+      'nobody offers "peer review": ',
+    )
   })
 })
 
@@ -222,7 +254,7 @@ describe('locate and search', () => {
     agent.located.steps = [step('local', 'nothing', 'this peer'), step('maestro', 'nothing', 'http://m:9000')]
     const { code, stdout, stderr } = await on('locate', 'film.mkv')
     expect({ code, stdout }).toEqual({ code: 3, stdout: '' })
-    expect(stderr).toMatch(/^peer: nobody offers "film.mkv": .*peer search/)
+    expect(stderr).toMatch(/^peer: nobody offers "film.mkv": .*"peer search"/)
     expect(await json('locate', 'film.mkv')).toMatchObject({ code: 3, answer: { peers: [], via: null } })
   })
 
@@ -249,7 +281,7 @@ describe('locate and search', () => {
     expect(stderr).toMatch(/"film.mkv" stands for 2 different contents/)
     expect(stderr).toMatch(/aaaaaaaaaaaa +1.5 MB +P2, P4\n/)
     expect(stderr).toMatch(/bbbbbbbbbbbb +20 B +P3\n/)
-    expect(stderr).toContain(`peer download ${ID_B}`)
+    expect(stderr).toContain(`  peer download ${ID_B}\n`)
   })
 
   test('search groups who has the same file', async () => {

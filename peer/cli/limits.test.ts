@@ -20,7 +20,7 @@ describe('peer limits', () => {
   })
   afterEach(() => agent.stop())
 
-  const on = (...args: string[]) => run(['limits', ...args, '--agent', agent.url])
+  const on = (...args: string[]) => run(['limits', ...args], { env: { P2P_AGENT: agent.url } })
   const asked = () => agent.requests.map(({ method, path, body }) => ({ method, path, body }))
 
   test('shows that there are none', async () => {

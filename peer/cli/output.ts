@@ -1,5 +1,6 @@
 import type { NetworkError } from '../../common/errors.ts'
 import { printable } from '../../common/ids.ts'
+import { type NamedAgent, pasteable } from './hints.ts'
 import type { Io, Terminal } from './io.ts'
 import { noProgress, type Progress, TerminalProgress } from './progress.ts'
 import { type Cell, type Column, renderTable } from './table.ts'
@@ -20,10 +21,13 @@ export interface Screen {
 export class Output {
   readonly json: boolean
   readonly #io: Io
+  readonly #named: NamedAgent
 
-  constructor(io: Io, options: { json: boolean }) {
+  /** `named`: what commands in hints are given, too */
+  constructor(io: Io, options: { json: boolean; named?: NamedAgent }) {
     this.#io = io
     this.json = options.json
+    this.#named = options.named ?? {}
   }
 
   /** The answer as a document; only with --json. */
@@ -38,12 +42,17 @@ export class Output {
 
   /** A line of the answer for people. */
   line(...parts: Text[]): void {
-    if (!this.json) this.#io.stdout.write(`${paintAll(parts, this.#io.stdout, this.#io)}\n`)
+    if (!this.json) this.#io.stdout.write(`${this.#sentence(parts, 'stdout')}\n`)
   }
 
   /** A remark beside the answer, such as a service that was down. */
   note(...parts: Text[]): void {
-    if (!this.json) this.#io.stderr.write(`${paintAll(parts, this.#io.stderr, this.#io)}\n`)
+    if (!this.json) this.#io.stderr.write(`${this.#sentence(parts, 'stderr')}\n`)
+  }
+
+  #sentence(parts: readonly Text[], on: 'stdout' | 'stderr'): string {
+    const colour = showsColour(this.#io[on], this.#io)
+    return parts.map((part) => paint(escaped(withText(part, pasteable(plain(part), this.#named))), colour)).join('')
   }
 
   table(columns: readonly Column[], rows: readonly (readonly Cell[])[], on: 'stdout' | 'stderr' = 'stdout'): void {
@@ -109,17 +118,16 @@ function jsonText(value: unknown, indent = 2): string {
 }
 
 function escaped(text: Text): Text {
-  return typeof text === 'string'
-    ? printable(text, LONGEST_TEXT)
-    : { ...text, text: printable(text.text, LONGEST_TEXT) }
+  return withText(text, printable(plain(text), LONGEST_TEXT))
+}
+
+/** Another text in the same style. */
+function withText(like: Text, text: string): Text {
+  return typeof like === 'string' ? text : { ...like, text }
 }
 
 function escapedCell(cell: Cell): Cell {
   return typeof cell === 'string' || 'style' in cell ? escaped(cell) : cell.map((line) => printable(line, LONGEST_TEXT))
-}
-
-function paintAll(parts: readonly Text[], terminal: Terminal, io: Io): string {
-  return parts.map((part) => paint(escaped(part), showsColour(terminal, io))).join('')
 }
 
 function showsColour(terminal: Terminal, { env }: Io): boolean {

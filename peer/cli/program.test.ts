@@ -34,6 +34,21 @@ describe('usage', () => {
     ],
     [['locate', '../x'], /"..\/x" can't name a shared file: it climbs out of the shared folder/],
     [['status', 'more'], /too many arguments: 1 are given, 0 are taken; see/],
+    [
+      ['transfers', 'stop', '3'],
+      /there is no command "transfers stop", but pause, resume, cancel and limit; see "peer transfers --help"/,
+    ],
+    [['limits', 'show'], /there is no command "limits show", but set and reset; see "peer limits --help"/],
+    [['transfers', 'pause'], /<transfer> is missing; see "peer transfers pause --help"/],
+    [
+      ['transfers', 'pause', '3', '--follow'],
+      /there is no option --follow of "transfers pause"; see "peer transfers pause --help"/,
+    ],
+    [
+      ['transfers', 'limit', '3', '5', 'MB/s'],
+      /a rate has no space in it, as in 5MB\/s; see "peer transfers limit --help"/,
+    ],
+    [['limits', 'set', '--download', '40', 'Mbit'], /a rate has no space in it, .*; see "peer limits set --help"/],
     [['locate', 'x', '--via'], /--via is given without its <strategy>; see/],
     [['completion', 'tcsh'], /<shell> is "tcsh": it must be one of bash, zsh, fish, powershell; see/],
     [['status', '--agent', 'ftp://x'], /not an http URL/],
@@ -52,6 +67,12 @@ describe('usage', () => {
     const json = await run([...args, '--json'])
     expect({ code: json.code, stderr: json.stderr }).toEqual({ code: 2, stderr: '' })
     expect(JSON.parse(json.stdout).error).toMatchObject({ code: 'invalid', message: expect.stringMatching(message) })
+  })
+
+  test('the options of a command are no global ones of the commands below it', async () => {
+    const { stdout } = await run(['transfers', 'pause', '--help'])
+    expect(stdout).toMatch(/Global Options:[\s\S]*--agent/)
+    expect(stdout).not.toContain('--follow')
   })
 
   test('run --help tells the default of every key that has one, and what is required', async () => {

@@ -5,6 +5,7 @@ import { Cli, type CommandModule, optionsFrom } from './cli.ts'
 import { EXIT, type ExitCode, exitCodeOf } from './exit.ts'
 import type { Io } from './io.ts'
 import { Output } from './output.ts'
+import { list } from './text.ts'
 
 /** Every command by its name. Its module is loaded when it is called, so that none waits for what another needs. */
 const COMMANDS: Record<string, { summary: string; hidden?: boolean; load: () => Promise<CommandModule> }> = {
@@ -17,7 +18,7 @@ const COMMANDS: Record<string, { summary: string; hidden?: boolean; load: () => 
   download: { summary: 'fetch a file, verified', load: () => import('./download.ts') },
   upload: { summary: 'share a file here, or push it to another peer', load: () => import('./upload.ts') },
   transfers: {
-    summary: 'transfers of the agent: list them, pause, resume, cancel one',
+    summary: 'transfers of the agent: list them; pause, resume, cancel or limit one',
     load: () => import('./transfers.ts'),
   },
   limits: { summary: 'how fast the agent may download and upload', load: () => import('./limits.ts') },
@@ -45,8 +46,10 @@ export async function runCli(argv: readonly string[], io: Io): Promise<ExitCode>
   const program = createProgram(out, io)
   program.hook('preSubcommand', async (_program, command) => {
     const options = program.opts<GlobalOptions>()
-    out = new Output(io, { json: options.json ?? false })
-    cli = new Cli({ io, out, wholeProgram }, optionsFrom(options, io.env))
+    const chosen = optionsFrom(options, io.env)
+    const named = { agent: options.agent && chosen.agentUrl, token: options.token }
+    out = new Output(io, { json: options.json ?? false, named })
+    cli = new Cli({ io, out, wholeProgram }, chosen)
     const { define } = await loadCommand(command.name())
     define(command, cli)
   })
@@ -74,14 +77,19 @@ export async function runCli(argv: readonly string[], io: Io): Promise<ExitCode>
 
 /** The program with its commands by name and summary; their modules fill them in. */
 function createProgram(out: Output, io: Io, commands = Object.entries(COMMANDS)): Command {
-  const program = new Command('peer')
+  const program: Command = new Command('peer')
     .description('A peer-to-peer network for sharing files in a lab, a classroom or a cluster.')
     .version(VERSION, '-V, --version', 'the version of this program')
     .addOption(new Option('--agent <url>', 'the agent to speak to (env P2P_AGENT; default http://127.0.0.1:8000)'))
     .addOption(new Option('--token <token>', 'the token of an agent on another machine (env P2P_TOKEN)'))
     .addOption(new Option('--json', 'one JSON document on stdout, and nothing else'))
     .helpOption('-h, --help', 'what a command does, with examples')
-    .configureHelp({ showGlobalOptions: true, helpWidth: io.stdout.columns ?? 100 })
+    .configureHelp({
+      showGlobalOptions: true,
+      // What a command takes, the commands below it do not.
+      visibleGlobalOptions: ({ parent }) => (parent === null ? [] : [...program.options]),
+      helpWidth: io.stdout.columns ?? 100,
+    })
     .configureOutput({
       writeOut: (text) => io.stdout.write(text),
       // Errors come to runCli as exceptions; what is left for stderr is the help after a missing command.
@@ -152,10 +160,36 @@ const SENTENCES: readonly [RegExp, string][] = [
   ],
 ]
 
+/** What is left of a rate behind a space. */
+const UNIT = /^([kmg]i?)?b(it)?(\/s)?$/i
+
 function usageError(error: CommanderError, program: Command): NetworkError {
   if (error.code === 'commander.help') return new NetworkError('invalid', 'name a command; see "peer --help"')
+  const { path, rest, commands } = called(program)
+  const help = `see "${['peer', ...path, '--help'].join(' ')}"`
+  if (error.code === 'commander.excessArguments') {
+    if (commands.length > 0)
+      return new NetworkError(
+        'invalid',
+        `there is no command "${[...path, rest[0]].join(' ')}", but ${list(commands)}; ${help}`,
+      )
+    if (rest.some((word) => UNIT.test(word)))
+      return new NetworkError('invalid', `a rate has no space in it, as in 5MB/s; ${help}`)
+  }
   const said = error.message.replace(/^error: /, '').replaceAll('\n', ' ')
   const message = SENTENCES.reduce((text, [pattern, sentence]) => text.replace(pattern, sentence), said)
-  const command = program.args[0] !== undefined && program.args[0] in COMMANDS ? `${program.args[0]} ` : ''
-  return new NetworkError('invalid', `${message}; see "peer ${command}--help"`)
+  return new NetworkError('invalid', `${message}; ${help}`)
+}
+
+/** Which command was called: the words that name it, those after them, and the names of the commands below it. */
+function called(program: Command): { path: string[]; rest: string[]; commands: string[] } {
+  const path: string[] = []
+  let command = program
+  for (const word of program.args) {
+    const inner = command.commands.find((one) => one.name() === word)
+    if (!inner) break
+    command = inner
+    path.push(word)
+  }
+  return { path, rest: program.args.slice(path.length), commands: command.commands.map((one) => one.name()) }
 }

@@ -71,7 +71,7 @@ test('a download that is interrupted is paused, and the same command goes on wit
   expect(await first.code).toBe(1)
   const { transfer: number, limit } = await transfer()
   expect(first.stderr.text).toMatch(
-    new RegExp(`^peer: paused at \\d+ %: "peer transfers resume ${number}" or the same`),
+    new RegExp(`^peer: paused at \\d+ %: "peer --agent ${p2} transfers resume ${number}" or the same`),
   )
   expect(limit).toBe(400_000)
   expect((await on(p2, 'transfers')).stdout).toMatch(/slow\.mkv +paused /)
@@ -86,8 +86,8 @@ test('a download to a path asks the agent who has it, and leaves nothing else th
   await mkdir(join(folder, 'out'))
   const { stdout, code } = await on(p2, 'download', 'film.mkv', '-o', join(folder, 'out'))
   expect(code).toBe(0)
-  // By then P2 has it too.
-  expect(stdout).toMatch(/^film.mkv: verified, 1 MB in .*, from .*P1.*, via friends, in .*\/out\/film.mkv\n$/)
+  // By then P2 has it too, and may be faster than P1.
+  expect(stdout).toMatch(/^film.mkv: verified, 1 MB in .*, from .*P[12].*, via friends, in .*\/out\/film.mkv\n$/)
   expect(await readdir(join(folder, 'out'))).toEqual(['film.mkv'])
   expect((await bytesOf('out/film.mkv')).equals(FILM)).toBe(true)
 })

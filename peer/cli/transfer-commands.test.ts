@@ -32,7 +32,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true })
 })
 
-const on = (...args: string[]) => run([...args, '--agent', agent.url])
+const on = (...args: string[]) => run(args, { env: { P2P_AGENT: agent.url } })
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex') as ContentId
 
 async function file(name: string, text: string): Promise<string> {
@@ -187,7 +187,8 @@ describe('download by the agent', () => {
     const goOn = underWay()
     agent.transfer.pop()
     const interrupt = new AbortController()
-    const { stderr, code } = start(['download', 'film.mkv', '--agent', agent.url], { signal: interrupt.signal })
+    const env = { P2P_AGENT: agent.url }
+    const { stderr, code } = start(['download', 'film.mkv'], { signal: interrupt.signal, env })
     await expect.poll(() => agent.requests.map(({ path }) => path)).toContain('/transfers/t1/events')
     interrupt.abort()
     expect(await code).toBe(1)
@@ -371,7 +372,7 @@ describe('download in this process', () => {
     const { code, stderr } = await on('download', 'film.mkv', '-o', folder)
     expect(code).toBe(1)
     expect(stderr).toMatch(/"film.mkv" stands for 2 different contents: .*\n/)
-    expect(stderr).toContain(`peer download ${ID_B}`)
+    expect(stderr).toContain(`  peer download ${ID_B}\n`)
   })
 
   test('of an ambiguous name takes the content whose id begins as asked', async () => {

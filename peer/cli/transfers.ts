@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { NetworkError } from '../../common/errors.ts'
 import { parseRate } from '../../common/rate.ts'
 import type { TransferBody } from '../../common/schemas.ts'
 import type { Cli } from './cli.ts'
@@ -20,6 +21,13 @@ Examples:
   peer transfers cancel 3
   peer transfers --json | jq '.transfers[] | select(.state == "running")'`,
     )
+    .hook('preSubcommand', (_transfers, called) => {
+      if (command.opts<{ follow?: boolean }>().follow)
+        throw new NetworkError(
+          'invalid',
+          `there is no option --follow of "transfers ${called.name()}"; see "peer transfers ${called.name()} --help"`,
+        )
+    })
     .action(async ({ follow }: { follow?: boolean }) => {
       const agent = await cli.agent()
       if (follow) return (await import('./follow-all.ts')).followAll(agent, cli)
