@@ -19,7 +19,10 @@ export interface CliOptions {
 /** How long the last question of a command that failed may take, ms. */
 const PATIENCE_MS = 1000
 
-const DEFAULT_AGENT = 'http://127.0.0.1:8000'
+/** Where agents and Maestros listen unless they are told otherwise. */
+const AGENT_PORT = 8000
+const MAESTRO_PORT = 9000
+const DEFAULT_AGENT = '127.0.0.1'
 
 /** What commands share: where to ask, how to answer. */
 export class Cli {
@@ -63,14 +66,14 @@ export class Cli {
   /** Another peer; the user's token is no business of its. */
   async peer(url: string) {
     const { PeerClient } = await import('./client.ts')
-    const client = new PeerClient({ signal: this.io.signal }, { name: 'the peer', url: parseRestUrl(url).url })
+    const client = new PeerClient({ signal: this.io.signal }, { name: 'the peer', url: agentAddress(url) })
     this.onClose(() => client.close())
     return client
   }
 
   async maestro(url: string) {
     const { MaestroClient } = await import('../../common/maestro-client.ts')
-    const client = new MaestroClient(parseRestUrl(url).url)
+    const client = new MaestroClient(address(url, MAESTRO_PORT))
     this.onClose(() => client.close())
     return client
   }
@@ -96,7 +99,7 @@ export class Cli {
         error,
       )
     const isOdd = code === 'not_found' || code === 'invalid' || reason === 'unknown_answer'
-    if (isOdd && this.#askedAgent && (await this.#isMaestro(this.agentUrl)))
+    if (isOdd && this.#askedAgent && (await this.isMaestro(this.agentUrl)))
       return new NetworkError(
         'invalid',
         `${this.agentUrl} is a Maestro, not an agent: give it as --maestro (peer download), and an agent as --agent`,
@@ -106,7 +109,8 @@ export class Cli {
     return error
   }
 
-  async #isMaestro(url: string): Promise<boolean> {
+  /** Whether a Maestro answers there, and soon. */
+  async isMaestro(url: string): Promise<boolean> {
     const maestro = await this.maestro(url)
     return maestro.info({ timeoutMs: PATIENCE_MS, signal: this.io.signal }).then(
       () => true,
@@ -115,8 +119,21 @@ export class Cli {
   }
 }
 
+/**
+ * The URL of an agent as people type it: of a bare host, where agents usually listen.
+ * @throws NetworkError `invalid`
+ */
+export function agentAddress(text: string): string {
+  return address(text, AGENT_PORT)
+}
+
+function address(text: string, usualPort: number): string {
+  const isBare = !/:\/\/|:\d*\/?$/.test(text)
+  return parseRestUrl(isBare ? `${text.replace(/\/$/, '')}:${usualPort}` : text).url
+}
+
 /** @throws NetworkError `invalid` where the agent's address is none */
 export function optionsFrom(given: { agent?: string; token?: string }, env: Io['env']): CliOptions {
   const agent = given.agent ?? (env.P2P_AGENT || DEFAULT_AGENT)
-  return { agentUrl: parseRestUrl(agent).url, token: given.token ?? (env.P2P_TOKEN || undefined) }
+  return { agentUrl: agentAddress(agent), token: given.token ?? (env.P2P_TOKEN || undefined) }
 }

@@ -19,6 +19,17 @@ import { width } from './text.ts'
 
 let agent: FakeAgent
 let other: FakeAgent
+/** What a Maestro says of itself. */
+const maestro = {
+  service: 'maestro',
+  id: 'm',
+  version: '1',
+  status: 'ok',
+  peers: 1,
+  files: 1,
+  uptime_s: 1,
+  lease_ms: 1,
+}
 /** Where nobody listens. */
 const NOBODY = 'http://127.0.0.1:9'
 
@@ -67,6 +78,12 @@ describe('the agent', () => {
     })
   })
 
+  test('is looked for at the port of agents where only a host is named', async () => {
+    expect((await run(['status', '--agent', '127.0.0.2'])).stderr).toMatch(
+      /^peer: no agent answers at http:\/\/127\.0\.0\.2:8000: /,
+    )
+  })
+
   test('that refuses is quoted in one line, exit by its code', async () => {
     agent.refusal = new NetworkError('unauthorized', 'this route is for the user of this machine')
     expect(await on('transfers')).toEqual({
@@ -79,8 +96,7 @@ describe('the agent', () => {
   test.each([['status'], ['list'], ['locate', 'x'], ['search', 'x']])(
     'that is a Maestro is told to be one, with where it belongs: %s',
     async (...args) => {
-      const counts = { peers: 1, files: 1, uptime_s: 1, lease_ms: 1 }
-      agent.root = { service: 'maestro', id: 'maestro', version: '0.1.0', status: 'ok', ...counts }
+      agent.root = maestro
       agent.refusal = new NetworkError('not_found', 'no route GET /info; see /docs')
       agent.refuses = (path) => path !== '/'
       expect(await on(...args)).toEqual({
@@ -359,6 +375,39 @@ describe('friends', () => {
     expect(agent.friends.map(({ url }) => url)).toEqual(['http://lab-pc7:8000'])
     await on('remove-peer', 'http://lab-pc7:8000')
     expect(agent.friends).toEqual([])
+  })
+
+  test.each([
+    ['lab-pc7', 'http://lab-pc7:8000'],
+    ['lab-pc7/', 'http://lab-pc7:8000'],
+    ['[::1]', 'http://[::1]:8000'],
+    ['lab-pc7:81', 'http://lab-pc7:81'],
+    ['http://lab-pc7', 'http://lab-pc7:80'],
+  ])('have the port of agents where none is given: %s', async (typed, url) => {
+    await on('add-peer', typed)
+    expect(agent.friends.map((friend) => friend.url)).toEqual([url])
+  })
+
+  test('that do not answer are none yet', async () => {
+    agent.refusal = new NetworkError('unavailable', `the friend at ${NOBODY} does not answer`, {
+      reason: 'unreachable',
+      url: NOBODY,
+    })
+    expect(await on('add-peer', NOBODY)).toEqual({
+      code: 4,
+      stdout: '',
+      stderr: `peer: ${NOBODY} does not answer the agent: it is no friend yet; add it once it runs\n`,
+    })
+  })
+
+  test('are agents: a Maestro is told to be none', async () => {
+    other.root = maestro
+    agent.refusal = new NetworkError('not_found', 'no route GET /info; see /docs')
+    expect(await on('add-peer', other.url)).toEqual({
+      code: 2,
+      stdout: '',
+      stderr: `peer: ${other.url} is a Maestro, not an agent: friends are agents; a Maestro is named in an agent's configuration, as maestro_url\n`,
+    })
   })
 
   test('an address that is none is wrong usage, and nobody is asked', async () => {

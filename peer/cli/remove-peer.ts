@@ -1,6 +1,5 @@
 import type { Command } from 'commander'
-import { parseRestUrl } from '../../common/address.ts'
-import type { Cli } from './cli.ts'
+import { agentAddress, type Cli } from './cli.ts'
 import { showFriends } from './friends.ts'
 
 export function define(command: Command, cli: Cli): void {
@@ -13,7 +12,7 @@ Example:
   peer remove-peer http://192.168.1.21:8000`,
     )
     .action(async (text: string) => {
-      const { url } = parseRestUrl(text)
+      const url = agentAddress(text)
       const answer = await (await cli.agent()).removeFriend(url)
       cli.out.document(answer)
       cli.out.line(`${url} is no friend of this agent any more.`)
