@@ -4,18 +4,19 @@ import { LEAF_SIZE, pieceLength } from '../../common/merkle.ts'
 import type { FrameBuffers } from './frame-buffers.ts'
 import type { Gathered } from './gathered.ts'
 import type { ContentLedger, Taker } from './ledger.ts'
-import type { OutgoingFrame, ProviderSink, RateLimit, Served } from './outgoing.ts'
+import type { OutgoingFrame, ProviderSink, Served } from './outgoing.ts'
 import { FRAME_HEADROOM } from './outgoing.ts'
 import { Pacer } from './pacer.ts'
 import { areRuns, type Runs, runsOf } from './runs.ts'
 import type { Slot, Slots } from './slots.ts'
 import type { Contact, Want } from './source.ts'
+import type { Turn, Turns } from './turns.ts'
 import type { Watchdog } from './watchdog.ts'
 
 export interface UploadDeps {
   clock: Clock
-  limit: RateLimit | undefined
   slots: Slots
+  turns: Turns
   buffers: FrameBuffers
   ledger: ContentLedger
   sink: ProviderSink
@@ -31,8 +32,14 @@ const MAX_INTRODUCED = 50
 const EMPTY = Buffer.alloc(FRAME_HEADROOM)
 /** A conversation with a limit sends frames that take this long at most, ms, but a leaf at least. */
 const PACED_FRAME_MS = 250
-/** A frame that leaves within this was quick, ms. */
+/** A frame that leaves within this was quick, and one that takes longer than that was slow, ms. */
 const QUICK_MS = 25
+const SLOW_MS = 1000
+/**
+ * A frame has a part of this of what left quickly before it. What the system's buffers take at once says little of a
+ * taker: one of 2 KB/s is to get whole frames in time, too.
+ */
+const PROVEN_PART = 64
 
 /** One conversation's sending: what the taker wants, which piece is next, and its frames. */
 export class Upload implements Taker {
@@ -44,13 +51,12 @@ export class Upload implements Taker {
   readonly #wanted: Uint8Array
   #credit = 0
   #cursor = 0
-  /** the limit over all conversations made the last frame wait */
-  #heldBack = false
   #slot: Slot | undefined
+  #turn: Turn | undefined
   /** the frame under way */
   #sending: Promise<void> | undefined
-  /** the last frame left quickly */
-  #quick = false
+  /** bytes that left quickly, of late */
+  #proven = 0
   /** the piece under way, and whether the taker has taken it back */
   #current = -1
   #takenBack = false
@@ -97,6 +103,7 @@ export class Upload implements Taker {
       unlisten?.()
       ledger.leave(this)
       this.yieldSlot()
+      this.#yieldTurn()
     }
   }
 
@@ -123,10 +130,21 @@ export class Upload implements Taker {
     this.#met.clear()
   }
 
+  /** Its taker takes nothing: what this conversation holds goes to others meanwhile. */
+  heldUp(): void {
+    this.yieldSlot()
+    this.#yieldTurn()
+  }
+
   /** Gives the slot to the next in line; this conversation asks for another when it goes on. */
   yieldSlot(): void {
     this.#slot?.release()
     this.#slot = undefined
+  }
+
+  #yieldTurn(): void {
+    this.#turn?.release()
+    this.#turn = undefined
   }
 
   async #listen(wants: AsyncIterable<Want>): Promise<void> {
@@ -178,13 +196,14 @@ export class Upload implements Taker {
         if (any !== undefined) {
           if (this.#served.reader) this.#slot ??= await this.#deps.slots.acquire(this.#signal)
           const piece = this.#deps.ledger.choose(this.#wanted, this.#cursor, has)
-          if (piece !== undefined && (!holdings || (await holdings.check(piece)))) {
-            if (this.#wanted[piece] === 1) return piece
-          }
+          if (piece === undefined || (holdings && !(await holdings.check(piece))) || this.#wanted[piece] === 0) continue
+          if (this.#takesTurn()) return piece
+          this.yieldSlot()
+          this.#turn = await this.#deps.turns.take(this.#signal)
           continue
         }
       }
-      this.yieldSlot()
+      this.heldUp()
       if (this.#ended) return undefined
       await this.#flushed(this.#deps.waits)
       if (!this.#changed)
@@ -193,6 +212,13 @@ export class Upload implements Taker {
         })
       this.#wake = undefined
     }
+  }
+
+  /** Whether a piece may be begun now. A simulated one moves no bytes. */
+  #takesTurn(): boolean {
+    if (!this.#served.reader) return true
+    this.#turn ??= this.#deps.turns.tryTake()
+    return this.#turn !== undefined
   }
 
   /** Sends one piece; its last frame may be under way still. */
@@ -205,6 +231,7 @@ export class Upload implements Taker {
     this.#cursor = index + 1 < ledger.pieces ? index + 1 : 0
     ledger.begin(index)
     const whole = await this.#frames(index)
+    this.#yieldTurn()
     this.#current = -1
     if (whole) ledger.finish(index)
     else {
@@ -224,12 +251,11 @@ export class Upload implements Taker {
     for (let offset = 0; offset < length; ) {
       if (this.#takenBack && offset > 0) return false
       // A dummy conversation moves no bytes and needs no memory: one frame a piece says it all.
-      const bytes = Math.min(reader ? this.#step() : length, length - offset)
       if (!reader) {
-        await this.#send({ piece: index, offset, buffer: EMPTY, length: 0, simulated: bytes }, bytes)
+        await this.#send({ piece: index, offset, buffer: EMPTY, length: 0, simulated: length }, length)
         return true
       }
-      await this.#allowed(bytes)
+      const bytes = await this.#allowed(Math.min(this.#step(), length - offset))
       this.#slot ??= await slots.acquire(this.#signal)
       const buffer = buffers.take(bytes)
       try {
@@ -247,23 +273,27 @@ export class Upload implements Taker {
 
   /** Bytes of the next frame: small ones where a limit holds them back, so that many takers see signs of life in time. */
   #step(): number {
-    if (this.#heldBack) return LEAF_SIZE
-    const { buffers } = this.#deps
+    const { buffers, turns } = this.#deps
     const { rate } = this.#pacer
-    if (rate === 0) return this.#quick ? buffers.large : buffers.small
-    const paced = Math.floor((rate * PACED_FRAME_MS) / 1000 / LEAF_SIZE) * LEAF_SIZE
-    return Math.max(LEAF_SIZE, Math.min(buffers.small, paced))
+    if (turns.tight) return LEAF_SIZE
+    const [most, fit] =
+      rate === 0 ? [buffers.large, this.#proven / PROVEN_PART] : [buffers.small, (rate * PACED_FRAME_MS) / 1000]
+    return Math.max(LEAF_SIZE, Math.min(most, Math.floor(fit / LEAF_SIZE) * LEAF_SIZE))
   }
 
-  /** Waits for the limits; others have the slot meanwhile. */
-  async #allowed(bytes: number): Promise<void> {
-    for (const limit of [this.#pacer, this.#deps.limit]) {
-      const wait = limit?.take(bytes, this.#signal)
-      if (limit === this.#deps.limit) this.#heldBack = wait !== undefined
-      if (!wait) continue
+  /** Waits for the limits; others have the slot meanwhile. @returns how many of these bytes may leave */
+  async #allowed(wanted: number): Promise<number> {
+    const paced = this.#pacer.take(wanted, this.#signal)
+    if (paced) {
+      this.heldUp()
+      await paced
+    }
+    const { bytes, wait } = this.#deps.turns.pass(this.#turn, wanted, this.#signal)
+    if (wait) {
       this.yieldSlot()
       await wait
     }
+    return bytes
   }
 
   async #flushed(waits: readonly Watchdog[]): Promise<void> {
@@ -279,13 +309,15 @@ export class Upload implements Taker {
   }
 
   async #send(frame: OutgoingFrame, bytes: number): Promise<void> {
-    const { buffers, ledger, sink, waits } = this.#deps
+    const { buffers, clock, ledger, sink, waits } = this.#deps
     await this.#flushed(waits)
     if (this.#fault) throw this.#fault
     if (this.#signal.aborted) throw new NetworkError('cancelled', 'the taker is gone')
-    const begin = performance.now()
+    const begin = clock.now()
     const sending = sink.send(frame).then(() => {
-      this.#quick = performance.now() - begin < QUICK_MS
+      const ms = clock.now() - begin
+      if (ms < QUICK_MS) this.#proven = Math.min(this.#proven + frame.length, buffers.large * PROVEN_PART)
+      else this.#proven = ms < SLOW_MS ? this.#proven / 2 : 0
       if (frame.length > 0) buffers.give(frame.buffer)
       ledger.bytes += frame.length
       this.#served.onSent?.(bytes)

@@ -1,9 +1,10 @@
 import { describe, expect, test, vi } from 'vitest'
 import { ManualClock } from '../../common/clock.ts'
 import type { PeerId } from '../../common/ids.ts'
-import { type Manifest, MIN_PIECE_SIZE, manifestOf, pieceCount } from '../../common/merkle.ts'
+import { LEAF_SIZE, type Manifest, MIN_PIECE_SIZE, manifestOf, pieceCount } from '../../common/merkle.ts'
 import type { Contents } from './contents.ts'
 import type { OutgoingFrame, ProviderSink } from './outgoing.ts'
+import { TokenBucket } from './rate-limit.ts'
 import type { Contact, Want } from './source.ts'
 import { MemoryContents, patternOf } from './transfer.fixture.ts'
 import { Uploader } from './uploader.ts'
@@ -168,4 +169,90 @@ test('a want of a few bytes costs little, also of the largest content', async ()
   await vi.waitFor(() => expect(taker.frames[0]?.piece).toBe(count - 1))
   await taker.leave()
   expect(reader.close).toHaveBeenCalled()
+})
+
+/** What a taker of some seconds' patience makes of a conversation: the longest silence within a piece, ms. */
+function longestSilence({ frames }: FakeTaker): number {
+  return frames.reduce((most, { at, offset }, i) => (offset === 0 ? most : Math.max(most, at - frames[i - 1]!.at)), 0)
+}
+
+describe('under a limit', () => {
+  test.each([
+    [20, 100_000],
+    [20, 40_000],
+    [20, 20_000],
+    [5, 3000],
+  ])('%i takers share %i bytes a second, and none sees a piece that stands still', async (count, rate) => {
+    const { clock, contents } = setUp()
+    const uploader = new Uploader({ clock, limit: new TokenBucket(clock, () => rate) })
+    const takers = Array.from({ length: count }, () => new FakeTaker(clock).from(uploader, contents, manifest))
+    for (const taker of takers) taker.want({ add: [0, 8], credit: 8 })
+    const seconds = Math.ceil((count * MIN_PIECE_SIZE * 1.5) / rate)
+    for (let i = 0; i < 4 * seconds; i++) {
+      clock.advance(250)
+      for (let j = 0; j < 6; j++) await turn()
+    }
+    const bytes = takers.reduce((sum, { frames }) => frames.reduce((all, { length }) => all + length, sum), 0)
+    expect(bytes).toBeGreaterThan(0.95 * rate * seconds)
+    expect(Math.max(...takers.map(longestSilence))).toBeLessThan(12_000)
+    // Each had a piece before anyone had a third.
+    const wholes = takers.map(({ frames }) => frames.filter(({ offset }) => offset === 0).length)
+    expect(Math.min(...wholes)).toBeGreaterThan(0)
+    expect(Math.max(...wholes)).toBeLessThanOrEqual(3)
+    await Promise.all(takers.map((taker) => taker.leave()))
+  })
+
+  test('that is lowered, one large frame is the most that others wait for', async () => {
+    const { clock, contents } = setUp()
+    let rate: number | undefined
+    const uploader = new Uploader({ clock, limit: new TokenBucket(clock, () => rate) })
+    const takers = Array.from({ length: 5 }, () => new FakeTaker(clock).from(uploader, contents, manifest))
+    for (const taker of takers) {
+      taker.takes = () => 10
+      taker.want({ add: [0, 8], credit: 1 })
+    }
+    const run = async (ms: number) => {
+      for (let at = 0; at < ms; at += 10) {
+        clock.advance(10)
+        for (let j = 0; j < 6; j++) await turn()
+      }
+    }
+    await run(400)
+    rate = 20_000
+    for (const taker of takers) taker.want({ credit: 3 })
+    await run(10)
+    const before = takers.map(({ frames }) => frames.length)
+    await run(4000)
+    const after = takers.flatMap(({ frames }, i) => frames.slice(before[i]))
+    expect(after.length).toBeGreaterThan(2)
+    expect(after.filter(({ length }) => length > LEAF_SIZE).length).toBeLessThanOrEqual(1)
+    await Promise.all(takers.map((taker) => taker.leave()))
+  })
+})
+
+test('a taker of 2 KB/s is given frames that it gets in time, and a fast one large ones', async () => {
+  const { clock, contents, uploader } = setUp()
+  const slow = new FakeTaker(clock).from(uploader, contents, manifest)
+  const fast = new FakeTaker(clock).from(uploader, contents, manifest)
+  // The system's buffers take the first half megabyte at once.
+  let taken = 0
+  slow.takes = ({ length }) => {
+    taken += length
+    return taken < 512 * 1024 ? 0 : length / 2
+  }
+  slow.want({ add: [0, 8], credit: 8 })
+  fast.want({ add: [0, 8], credit: 8 })
+  for (let i = 0; i < 400; i++) {
+    clock.advance(1000)
+    for (let j = 0; j < 4; j++) await turn()
+  }
+  expect(longestSilence(slow)).toBeLessThan(12_000)
+  expect(slow.frames.length).toBeGreaterThan(60)
+  expect(Math.max(...slow.frames.map(({ length }) => length))).toBe(LEAF_SIZE)
+  for (let i = 0; i < 20; i++) {
+    fast.want({ add: [0, 8], credit: 8 })
+    for (let j = 0; j < 200; j++) await turn()
+  }
+  expect(fast.frames.at(-1)!.length).toBe(MIN_PIECE_SIZE)
+  await Promise.all([slow.leave(), fast.leave()])
 })

@@ -9,6 +9,7 @@ import { Ledgers } from './ledger.ts'
 import type { ProviderSink, RateLimit, Served } from './outgoing.ts'
 import { Slots } from './slots.ts'
 import type { Contact, Want } from './source.ts'
+import { Turns } from './turns.ts'
 import { Upload } from './upload.ts'
 import { Watchdog } from './watchdog.ts'
 
@@ -21,11 +22,11 @@ export interface UploaderDeps {
 export interface UploaderOptions {
   /** pieces read and sent at the same time, over all conversations (default 16) */
   slots?: number
-  /** bytes of data in a frame at most, a multiple of 16 KiB (default 512 KiB; a slow taker gets 128 KiB at most) */
+  /** bytes of data in a frame at most, a multiple of 16 KiB (default 512 KiB; a slow taker gets smaller ones) */
   frameBytes?: number
   /** a taker that takes nothing for this long while a frame waits is cut off, ms (default 15,000) */
   stallMs?: number
-  /** a slot whose taker takes nothing for this long goes to the next in line meanwhile, ms (default 250) */
+  /** what a taker holds that takes nothing for this long goes to the next in line meanwhile, ms (default 250) */
   patienceMs?: number
 }
 
@@ -61,6 +62,7 @@ const TELL_MS_A_TAKER = 2
 export class Uploader {
   readonly #deps: UploaderDeps
   readonly #slots: Slots
+  readonly #turns: Turns
   readonly #stallMs: number
   readonly #patienceMs: number
   readonly #buffers: FrameBuffers
@@ -73,6 +75,7 @@ export class Uploader {
     const slots = options.slots ?? 16
     this.#deps = deps
     this.#slots = new Slots(slots)
+    this.#turns = new Turns(deps.clock, deps.limit)
     const frameBytes = options.frameBytes ?? 512 * 1024
     if (frameBytes % LEAF_SIZE !== 0) throw new Error('a frame holds whole leaves')
     this.#buffers = new FrameBuffers(frameBytes)
@@ -124,16 +127,16 @@ export class Uploader {
 
   /** The same for content that the caller has open; `reader` undefined simulates. */
   async serveFrom(served: Served, wants: AsyncIterable<Want>, sink: ProviderSink, signal: AbortSignal): Promise<void> {
-    const { clock, limit } = this.#deps
+    const { clock } = this.#deps
     const stall = new Watchdog(clock, this.#stallMs, () =>
       sink.cut(new NetworkError('unavailable', `the taker took nothing for ${this.#stallMs / 1000} s`)),
     )
-    const patience = new Watchdog(clock, this.#patienceMs, () => upload.yieldSlot())
+    const patience = new Watchdog(clock, this.#patienceMs, () => upload.heldUp())
     const upload = new Upload(
       {
         clock,
-        limit,
         slots: this.#slots,
+        turns: this.#turns,
         buffers: this.#buffers,
         ledger: this.#ledgers.of(served.manifest),
         sink,
