@@ -1,6 +1,14 @@
 import { writeSync } from 'node:fs'
 import { asNetworkError } from '../../common/errors.ts'
-import { HASH_SIZE, hashLeaves, LEAF_SIZE, MAX_PIECE_SIZE, type Manifest, pieceHash } from '../../common/merkle.ts'
+import {
+  HASH_SIZE,
+  hashLeaves,
+  LEAF_SIZE,
+  MAX_PIECE_SIZE,
+  type Manifest,
+  pieceHash,
+  pieceLength,
+} from '../../common/merkle.ts'
 import { PieceAssembler, type WholePiece } from '../transfer/piece-assembler.ts'
 import type { Want } from '../transfer/source.ts'
 import type { Headers } from './fetch-hpack.ts'
@@ -34,6 +42,10 @@ export class FetchConversation implements StreamHandler {
   #events: FetchEvent[] = []
   /** of the piece under way, not told yet */
   #bytes = 0
+  /** of these and those told, what no whole frame has brought yet */
+  #ahead = 0
+  /** bytes missing of the piece under way; 0: none is */
+  #left = 0
   #telling: NodeJS.Timeout | undefined
   #tellingSoon = false
   #waiting = 0
@@ -75,6 +87,7 @@ export class FetchConversation implements StreamHandler {
   data(buffer: Buffer, from: number, to: number): void {
     try {
       this.#messages.push(buffer, from, to, this.#take)
+      this.#countAhead()
     } catch (error) {
       this.#stream.cancel()
       if (error instanceof SimulatedError) this.#end({ kind: 'simulates' })
@@ -95,6 +108,7 @@ export class FetchConversation implements StreamHandler {
         return 'drop'
       case 'abandoned':
         this.#assembler.abandon(read.piece)
+        this.#left = 0
         this.#add(read)
         return 'free'
     }
@@ -102,14 +116,40 @@ export class FetchConversation implements StreamHandler {
     const { dummy } = this.#job
     if (!dummy && frame.simulated > 0 && frame.data.length === 0) throw new SimulatedError()
     const { begun, whole } = this.#assembler.add(frame)
-    if (begun) this.#add({ kind: 'begun', piece: frame.piece })
-    this.#bytes += dummy ? frame.simulated : frame.data.length
-    this.#telling ??= setTimeout(() => this.#flush(), TELL_MS)
+    if (begun) {
+      this.#add({ kind: 'begun', piece: frame.piece })
+      this.#left = pieceLength(this.#manifest, frame.piece)
+      this.#ahead = 0
+    }
+    this.#countFrame(dummy ? frame.simulated : frame.data.length)
     if (!whole) return 'keep'
     const right = dummy || this.#isRight(whole)
     if (right && !dummy) this.#write(whole)
     this.#add({ kind: 'piece', piece: whole.index, right })
     return 'free'
+  }
+
+  #countFrame(bytes: number): void {
+    this.#left -= bytes
+    this.#count(Math.max(0, bytes - this.#ahead))
+    this.#ahead = Math.max(0, this.#ahead - bytes)
+  }
+
+  /**
+   * A large frame over a slow line is whole after minutes: each leaf of it is a sign of life, as if it were a frame. But
+   * the last one of a piece comes with the whole of it, whatever else a provider sends.
+   */
+  #countAhead(): void {
+    const { partial } = this.#messages
+    const ahead = Math.min(partial - (partial % LEAF_SIZE), this.#left - LEAF_SIZE)
+    if (ahead <= this.#ahead) return
+    this.#count(ahead - this.#ahead)
+    this.#ahead = ahead
+  }
+
+  #count(bytes: number): void {
+    this.#bytes += bytes
+    this.#telling ??= setTimeout(() => this.#flush(), TELL_MS)
   }
 
   #isRight({ index, parts }: WholePiece): boolean {

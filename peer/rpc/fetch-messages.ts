@@ -75,6 +75,11 @@ export class MessageReader {
     }
   }
 
+  /** Bytes that are here of the message that comes in. */
+  get partial(): number {
+    return this.#length < 0 ? 0 : this.#filled - this.#kept
+  }
+
   close(): void {
     this.#kept = 0
     this.#release()

@@ -1,4 +1,4 @@
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import type { Worker } from 'node:worker_threads'
 import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { PeerId } from '../../common/ids.ts'
@@ -235,29 +235,66 @@ describe('a conversation in a thread', () => {
     expect(sink.bytes().subarray(0, PIECE).equals(piece(0))).toBe(true)
   })
 
-  test('counts bytes only as whole frames', async () => {
-    let go: () => void = () => {}
+  test('counts the leaves of a frame as they come, so that a large one over a slow line is no silence', async () => {
+    const seenSoFar = new EventEmitter()
     const { port } = await provider(async (talk) => {
       talk.respond()
       await talk.next()
       await talk.next()
-      const frames = Buffer.concat([0, 1].map((i) => prefixedFrame(0, i * LEAF_SIZE, piece(0).subarray(0, LEAF_SIZE))))
-      await talk.write(frames.subarray(0, frames.length - 1))
-      await new Promise<void>((resolve) => {
-        go = resolve
-      })
-      await talk.write(frames.subarray(-1))
+      const frame = prefixedFrame(0, LEAF_SIZE, piece(0).subarray(LEAF_SIZE))
+      const [first, second] = [once(seenSoFar, `${LEAF_SIZE}`), once(seenSoFar, `${3 * LEAF_SIZE}`)]
+      await talk.frame(0, 0, piece(0).subarray(0, LEAF_SIZE))
+      await first
+      await talk.write(frame.subarray(0, 2.5 * LEAF_SIZE))
+      await second
+      await talk.write(frame.subarray(2.5 * LEAF_SIZE))
     })
     const stream = open(port, sinkOf())
     stream.want(all)
-    const seen: number[] = []
+    const seen: ProviderEvent[] = []
+    const sum = () => seen.reduce((bytes, event) => bytes + (event.kind === 'bytes' ? event.bytes : 0), 0)
+    const told: number[] = []
     await eventsUntil(stream, (event) => {
-      if (event.kind !== 'bytes') return false
-      seen.push(event.bytes)
-      go()
-      return seen.length === 2
+      seen.push(event)
+      if (event.kind !== 'bytes') return event.kind === 'piece'
+      told.push(sum())
+      seenSoFar.emit(`${sum()}`)
+      return false
     })
-    expect(seen).toEqual([LEAF_SIZE, LEAF_SIZE])
+    expect(told).toEqual(expect.arrayContaining([LEAF_SIZE, 3 * LEAF_SIZE, PIECE]))
+    expect(told.at(-1)).toBe(PIECE)
+    expect(seen.filter(({ kind }) => kind !== 'bytes')).toEqual([
+      { kind: 'begun', piece: 0 },
+      { kind: 'piece', piece: 0, right: true },
+    ])
+  })
+
+  test('counts no more than a piece has, whatever else comes with it', async () => {
+    const { port } = await provider(async (talk) => {
+      talk.respond()
+      await talk.next()
+      await talk.next()
+      await talk.frame(0, 0, piece(0).subarray(0, LEAF_SIZE))
+      const hosts = Array.from({ length: 40 }, () => ({ peer: 'x', host: 'y'.repeat(10_000), grpc_port: 1 }))
+      talk.send({ kind: 'takers', takers: { contacts: hosts } })
+      await talk.frame(0, LEAF_SIZE, piece(0).subarray(LEAF_SIZE, 2 * LEAF_SIZE))
+      talk.send({ kind: 'have', have: { pieces: [3, 1] } })
+      await talk.frame(0, 2 * LEAF_SIZE, piece(0).subarray(2 * LEAF_SIZE))
+    })
+    const stream = open(port, sinkOf())
+    stream.want(all)
+    const events = await eventsUntil(stream, isPiece(0))
+    const sumOf = (some: ProviderEvent[]) =>
+      some.reduce((bytes, event) => bytes + (event.kind === 'bytes' ? event.bytes : 0), 0)
+    expect(
+      sumOf(
+        events.slice(
+          0,
+          events.findIndex(({ kind }) => kind === 'have'),
+        ),
+      ),
+    ).toBeLessThan(PIECE)
+    expect(sumOf(events)).toBe(PIECE)
   })
 
   test('is simulated where that was asked for, and touches no file', async () => {
