@@ -442,7 +442,7 @@ describe('transfers', () => {
       transfer('running', { bytes: 250_000, rate: 1_000_000, eta_s: 0.75, providers: [gave('P2', 250_000)] }),
       transfer('waiting', { transfer: '2', waiting: { retry_ms: 8000 } }),
       transfer('failed', { transfer: '3', error: { code: 'corrupt', message: 'no provider is left' } }),
-      transfer('running', { transfer: '4', direction: 'push', providers: [gave('P7', 0)] }),
+      transfer('running', { transfer: '4', direction: 'push', providers: [gave('10.0.0.7-52106', 0)] }),
       transfer('running', { transfer: '5', joined: '4', providers: ['P1', 'P2', 'P3', 'P4'].map((id) => gave(id, 1)) }),
       transfer('running', { transfer: '6', file: 'lectures/', id: null, files: { total: 9, done: 4 } }),
     ]
@@ -450,7 +450,7 @@ describe('transfers', () => {
     expect(stdout).toMatch(/t1 +film.mkv +running +250 kB of 1 MB +1 MB\/s +0\.8 s +P2\n/)
     expect(stdout).toMatch(/2 +film.mkv +waiting .* no provider at the moment; asks again in 8 s\n/)
     expect(stdout).toMatch(/3 +film.mkv +failed .* no provider is left\n/)
-    expect(stdout).toMatch(/4 +film.mkv +running .* P7, pushed\n/)
+    expect(stdout).toMatch(/4 +film.mkv +running .* 10\.0\.0\.7, pushed\n/)
     expect(stdout).toMatch(/5 +film.mkv +running .* P1, P2, P3 and 1 more, with transfer 4\n/)
     expect(stdout).toMatch(/6 +lectures\/ +running .* 4 of 9 files\n/)
     expect(JSON.parse((await on('transfers', '--json')).stdout).transfers).toHaveLength(6)

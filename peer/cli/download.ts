@@ -123,7 +123,7 @@ async function throughAgent(
     )
     return
   }
-  const transfer = await followTransfer(agent, request, options, cli)
+  const { disturbed, ...transfer } = await followTransfer(agent, request, options, cli)
   await tellTheWay(transfer, agent, cli)
   if (options.explain) explain(transfer, cli.out)
   if (transfer.state === 'failed' || transfer.state === 'cancelled')
@@ -131,9 +131,9 @@ async function throughAgent(
       NetworkError.fromBody(transfer) ??
       new NetworkError('cancelled', 'cancelled from elsewhere: run the same command again to resume')
     )
-  cli.out.document({ ...transfer, ...efficiency(transfer) })
+  cli.out.document({ ...transfer, ...efficiency({ ...transfer, disturbed }) })
   const name = transfer.file ?? transfer.id ?? ''
-  cli.out.line(...summary({ ...transfer, name, where: 'in the shared folder' }))
+  cli.out.line(...summary({ ...transfer, disturbed, name, where: 'in the shared folder' }))
 }
 
 /** Tells the answer as a document, and hands it on. */

@@ -1,7 +1,7 @@
 import type { TransferBody, TransferProvider } from '../../common/schemas.ts'
 import type { Output } from './output.ts'
 import { showSteps } from './steps.ts'
-import { type Styled, size } from './text.ts'
+import { percents, type Styled, size } from './text.ts'
 
 const COLOUR: Record<TransferProvider['state'], Styled['style']> = {
   connected: 'green',
@@ -12,12 +12,14 @@ const COLOUR: Record<TransferProvider['state'], Styled['style']> = {
 /** How a download found its providers, what each gave, and why one was dropped. */
 export function explain({ steps, providers }: Pick<TransferBody, 'steps' | 'providers'>, out: Output): void {
   if (steps.length > 0) showSteps(steps, out)
-  if (providers.length === 0) {
+  const asked = providers.filter(wasAsked)
+  if (asked.length === 0) {
     out.line('Nobody was asked for a byte.')
     return
   }
   if (steps.length > 0) out.line('')
-  const all = providers.reduce((sum, { bytes }) => sum + bytes, 0)
+  const shares = percents(asked.map(({ bytes }) => bytes))
+  const gaveSome = asked.some(({ bytes }) => bytes > 0)
   out.table(
     [
       { title: 'PEER' },
@@ -28,15 +30,20 @@ export function explain({ steps, providers }: Pick<TransferBody, 'steps' | 'prov
       { title: 'SHARE', align: 'right' },
       { title: 'WHY', shrinks: true },
     ],
-    providers.map(({ peer, address, state, reason, pieces, bytes }) => [
+    asked.map(({ peer, address, state, reason, pieces, bytes }, i) => [
       peer,
       address ?? '',
       { style: COLOUR[state], text: state },
       pieces === null ? '' : String(pieces),
       size(bytes),
-      all === 0 ? '' : `${Math.round((bytes / all) * 100)} %`,
+      gaveSome ? `${shares[i]} %` : '',
       reason ?? '',
     ]),
   )
   out.line('')
+}
+
+/** Who is known but was not needed is reported as dropped, for no reason. */
+function wasAsked({ state, reason, bytes, pieces }: TransferProvider): boolean {
+  return state !== 'dropped' || reason !== null || bytes > 0 || (pieces ?? 0) > 0
 }

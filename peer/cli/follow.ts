@@ -5,6 +5,7 @@ import {
   type TransferBody,
   type TransferProvider,
   type TransferRequest,
+  type TransferState,
 } from '../../common/schemas.ts'
 import type { Cli } from './cli.ts'
 import type { PeerClient } from './client.ts'
@@ -16,21 +17,27 @@ export interface FollowOptions {
   wait?: number | undefined
 }
 
+/** A transfer that has ended, and whether anything but its providers held it up on the way. */
+export type Followed = TransferBody & { disturbed: boolean }
+
 /** Starts a download at the agent and stays with it until it ends, with progress. Ctrl-C pauses it there. */
 export async function followTransfer(
   agent: PeerClient,
   request: TransferRequest,
   { wait }: FollowOptions,
   cli: Cli,
-): Promise<TransferBody> {
+): Promise<Followed> {
   const started = await agent.startTransfer(request)
   tellWhatWas(started, cli)
   const progress = cli.out.progress(started.file ?? request.file ?? 'download')
   const patience = new Patience(wait)
   let before = started
+  // What was before, nobody has seen.
+  let disturbed = !isEndState(started.state) && started.bytes > 0
   try {
     for await (const transfer of states(agent, started, patience.signal)) {
-      if (isEndState(transfer.state)) return transfer
+      if (isEndState(transfer.state)) return { ...transfer, disturbed }
+      disturbed ||= HELD_UP.includes(transfer.state) || transfer.limit !== started.limit
       patience.waits(transfer.state === 'waiting')
       tellChange(before, transfer, progress, cli)
       show(transfer, progress)
@@ -38,7 +45,7 @@ export async function followTransfer(
     }
     throw gone(agent)
   } catch (error) {
-    if (cli.io.signal.aborted) throw await pause(agent, started)
+    if (cli.io.signal.aborted) throw await pause(agent, before)
     if (patience.signal.aborted) throw await giveUp(agent, started, patience)
     throw asNetworkError(error).code === 'unavailable' ? gone(agent, error) : error
   } finally {
@@ -46,6 +53,8 @@ export async function followTransfer(
     progress.stop()
   }
 }
+
+const HELD_UP: readonly TransferState[] = ['queued', 'waiting', 'paused']
 
 /** How a fetch stands, on the bar. */
 export function show(fetch: FetchProgressBody & Pick<TransferBody, 'state' | 'id'>, progress: Progress): void {
@@ -84,8 +93,7 @@ function tellChange(before: TransferBody, now: TransferBody, progress: Progress,
         ? `paused from elsewhere${shareText(now)}: "peer transfers resume ${now.transfer}" goes on with it`
         : undefined
   if (text === undefined) return
-  progress.clear()
-  cli.out.note(text)
+  progress.interject(() => cli.out.note(text))
 }
 
 /** What the agent tells of it; where its events break off, what it says when asked. */
@@ -100,15 +108,20 @@ async function* states(agent: PeerClient, started: TransferBody, signal: AbortSi
   yield await agent.transfer(started.transfer)
 }
 
-async function pause(agent: PeerClient, { transfer }: TransferBody): Promise<NetworkError> {
-  try {
-    const paused = await agent.pauseTransfer(transfer)
-    return new NetworkError(
+/** `last`: as it was told last */
+async function pause(agent: PeerClient, last: TransferBody): Promise<NetworkError> {
+  const { transfer } = last
+  const paused = (now: TransferBody) =>
+    new NetworkError(
       'cancelled',
-      `paused${shareText(paused)}: "peer transfers resume ${transfer}" or the same command goes on with it`,
+      `paused${shareText(now)}: "peer transfers resume ${transfer}" or the same command goes on with it`,
     )
+  try {
+    return paused(await agent.pauseTransfer(transfer))
   } catch (error) {
     const { code, message } = asNetworkError(error)
+    // The agent has refused: it is paused already.
+    if (code === 'conflict' && last.state === 'paused') return paused(last)
     if (code === 'conflict') return new NetworkError('cancelled', `stopped watching: ${message}`)
     return new NetworkError('cancelled', `stopped watching, but the agent goes on with it: ${message}`)
   }

@@ -64,7 +64,7 @@ async function fetchTo(
   })
   bar.phase('checking what is there already')
   try {
-    const { outcome, received } = await downloader.run(
+    const { outcome } = await downloader.run(
       {
         id,
         names: () => [name],
@@ -77,7 +77,6 @@ async function fetchTo(
       },
       AbortSignal.any([cli.io.signal, patience.signal]),
     )
-    progress.ended(received)
     return outcome
   } catch (error) {
     const share = shareText(progress.snapshot())

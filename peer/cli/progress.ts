@@ -19,8 +19,8 @@ export interface Progress {
   phase(text: string): void
   /** Nobody is there to fetch from; it asks again after so many ms. */
   waiting(retryMs: number): void
-  /** Clears the line for something to be said; what is shown comes back below. */
-  clear(): void
+  /** `say` writes whole lines to the same terminal; what is shown comes back below them. */
+  interject(say: () => void): void
   stop(): void
 }
 
@@ -28,7 +28,7 @@ export const noProgress: Progress = {
   update: () => {},
   phase: () => {},
   waiting: () => {},
-  clear: () => {},
+  interject: (say) => say(),
   stop: () => {},
 }
 
@@ -89,8 +89,11 @@ export class TerminalProgress implements Progress {
     this.#text = () => waitingText(until - this.#now())
   }
 
-  clear(): void {
+  interject(say: () => void): void {
     this.#terminal.write('\r\x1b[2K')
+    say()
+    // The library goes back to the place that was kept at its start: it is this line from now on.
+    this.#terminal.write('\x1b7')
   }
 
   stop(): void {

@@ -8,6 +8,7 @@ import { pushFile } from '../rpc/push.ts'
 import type { ContentReader } from '../transfer/contents.ts'
 import { Uploader } from '../transfer/uploader.ts'
 import type { Cli } from './cli.ts'
+import type { PeerClient } from './client.ts'
 import { hashOpen, openRegular } from './hash.ts'
 import type { Item, Uploaded } from './uploaded.ts'
 
@@ -19,7 +20,7 @@ interface Target {
 
 /** Pushes files to another peer, over gRPC, from this process. */
 export async function pushUpload(to: string, dummy: boolean, cli: Cli): Promise<(item: Item) => Promise<Uploaded>> {
-  const target = await findTarget(to, cli)
+  const { target, rest } = await findTarget(to, cli)
   const clients = new RpcClients()
   cli.onClose(async () => clients.close())
   const uploader = new Uploader({ clock: systemClock })
@@ -29,6 +30,9 @@ export async function pushUpload(to: string, dummy: boolean, cli: Cli): Promise<
       const stat = await file.stat()
       const manifest = await hashOpen(file, path, cli)
       const progress = cli.out.progress(name)
+      // Nothing is sent of an empty file in any case, so that the peer has to be asked.
+      const isThere =
+        stat.size === 0 && (await rest.search({ file: name })).matches.some(({ id }) => id === manifest.id)
       const begin = performance.now()
       const { bytes, simulated } = await pushFile(
         { clients, uploader },
@@ -47,7 +51,7 @@ export async function pushUpload(to: string, dummy: boolean, cli: Cli): Promise<
         })
         .finally(() => progress.stop())
       const seconds = (performance.now() - begin) / 1000
-      const outcome = simulated ? 'simulated' : bytes === 0 && stat.size > 0 ? 'there already' : 'shared'
+      const outcome = simulated ? 'simulated' : isThere || (bytes === 0 && stat.size > 0) ? 'there already' : 'shared'
       return { name, size: stat.size, id: manifest.id, outcome, to: target.peer, bytes, seconds }
     } finally {
       await file.close()
@@ -84,11 +88,10 @@ function unchangedReader(file: FileHandle, hashed: Stats, path: string): Pick<Co
 }
 
 /** A peer by its REST address, or by its id among those that the agent and the Maestro know. */
-async function findTarget(to: string, cli: Cli): Promise<Target> {
-  const rest = /[:/]/.test(to) ? to : await addressOf(to, cli)
-  const peer = await cli.peer(rest)
-  const { id, grpc_port } = await peer.info()
-  return { peer: id, rest: peer.url, grpc_port }
+async function findTarget(to: string, cli: Cli): Promise<{ target: Target; rest: PeerClient }> {
+  const rest = await cli.peer(/[:/]/.test(to) ? to : await addressOf(to, cli))
+  const { id, grpc_port } = await rest.info()
+  return { target: { peer: id, rest: rest.url, grpc_port }, rest }
 }
 
 async function addressOf(id: string, cli: Cli): Promise<string> {

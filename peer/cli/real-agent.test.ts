@@ -117,6 +117,13 @@ test('an upload to a peer that the agent knows is pushed to it, once', async () 
   expect((await on(p2, ...upload)).stdout).toMatch(/^push.bin: there already at P1 .*nothing was sent\n$/)
 })
 
+test('an upload of nothing is there already the second time, too', async () => {
+  await writeFile(join(folder, 'empty.bin'), '')
+  const upload = ['upload', join(folder, 'empty.bin'), '--to', 'P1']
+  expect((await on(p2, ...upload)).stdout).toMatch(/^empty.bin: shared at P1 \(0 B, content [0-9a-f]{12}\)\n$/)
+  expect((await on(p2, ...upload)).stdout).toMatch(/^empty.bin: there already at P1 .*nothing was sent\n$/)
+})
+
 test('an upload over another content is refused by the peer, and changes nothing', async () => {
   await writeFile(join(folder, 'other.txt'), 'other')
   const { code, stderr } = await run(['upload', join(folder, 'other.txt'), '--to', p1, '--as', 'film.mkv'])

@@ -1,6 +1,6 @@
 import { kuroseRoss } from '../../common/kurose-ross.ts'
 import type { FetchProgressBody, TransferBody } from '../../common/schemas.ts'
-import { count, rate, type Styled, size, styled, type Text } from './text.ts'
+import { count, percents, rate, type Styled, size, styled, type Text } from './text.ts'
 
 type Numbers = Omit<FetchProgressBody, 'waiting'>
 export type Fetched = Pick<TransferBody, 'state' | 'seconds'> &
@@ -12,6 +12,8 @@ export type Fetched = Pick<TransferBody, 'state' | 'seconds'> &
     via: string | null
     /** it shared the fetch of another transfer */
     joined?: string | null
+    /** it waited, was paused or got another limit on the way: its seconds say nothing of how fast it could be */
+    disturbed?: boolean
   }
 
 /** Providers that are named with their share. */
@@ -26,21 +28,26 @@ export function summary(fetched: Fetched): Text[] {
   const name: Styled = { style: 'bold', text: fetched.name }
   if (isThereAlready(fetched))
     return [name, ': ', styled('green', 'there already'), `, nothing was fetched (${total}, ${fetched.where})`]
-  const from = `${givers(fetched)}${fetched.via === null ? '' : `, via ${fetched.via}`}`
+  const from = [...givers(fetched), ...(fetched.via === null ? [] : [`via ${fetched.via}`])].join(', ')
   if (state === 'simulated')
-    return [name, ': ', styled('yellow', 'simulated, nothing was written'), `: ${total} would have come ${from}`]
+    return [
+      name,
+      ': ',
+      styled('yellow', 'simulated, nothing was written'),
+      `: ${total} would have come ${from}`.trimEnd(),
+    ]
   const came = Math.max(0, bytes - resumed_bytes)
   const kept = resumed_bytes > 0 ? `, ${size(resumed_bytes)} of it kept from before` : ''
   // What came before it joined is not its rate.
   const shared = fetched.joined ? `, with transfer ${fetched.joined}` : ''
-  const speed = shared === '' && seconds > 0 ? `, ${rate(came / seconds)}` : shared
+  const speed = shared === '' && seconds > 0 && came > 0 ? `, ${rate(came / seconds)}` : shared
   const { of_bound } = efficiency(fetched)
   const bound = of_bound === null ? '' : `; ${of_bound.toFixed(2)} of the bound`
   return [
     name,
     ': ',
     styled('green', 'verified'),
-    `, ${total} in ${seconds.toFixed(1)} s${speed}${kept}, ${from}, ${fetched.where}${bound}`,
+    `, ${[`${total} in ${seconds.toFixed(1)} s${speed}${kept}`, from, fetched.where].filter((part) => part !== '').join(', ')}${bound}`,
   ]
 }
 
@@ -49,13 +56,15 @@ export function summary(fetched: Fetched): Text[] {
  * but no second brought more than the best one, whatever the bottleneck was. So the bound is that of Kurose and Ross
  * with the best second as the rate of either side: seconds at that rate. Null where it was too short to tell.
  */
-export function efficiency(fetched: Pick<Fetched, 'bytes' | 'resumed_bytes' | 'seconds' | 'peak_rate' | 'joined'>): {
+export function efficiency(
+  fetched: Pick<Fetched, 'bytes' | 'resumed_bytes' | 'seconds' | 'peak_rate' | 'joined' | 'disturbed'>,
+): {
   bound_s: number | null
   of_bound: number | null
 } {
-  const { bytes, resumed_bytes, seconds, peak_rate: best, joined } = fetched
+  const { bytes, resumed_bytes, seconds, peak_rate: best, joined, disturbed } = fetched
   const came = bytes - resumed_bytes
-  if (came <= 0 || best <= 0 || seconds < MEASURED_S || (joined ?? null) !== null)
+  if (came <= 0 || best <= 0 || seconds < MEASURED_S || disturbed || (joined ?? null) !== null)
     return { bound_s: null, of_bound: null }
   const bound_s = kuroseRoss({ size: came, seederUp: best, takers: [{ up: 0, down: best }] })
   return { bound_s, of_bound: seconds / bound_s }
@@ -70,14 +79,14 @@ export function isThereAlready({
   return bytes > 0 && providers.every((provider) => provider.bytes === 0) && resumed_bytes === bytes
 }
 
-/** `from P1`, or with several `from 7 providers (P1 40 %, P2 20 %, … and 2 more)` */
-function givers({ providers }: Pick<Fetched, 'providers'>): string {
+/** `from P1`, or with several `from 7 providers (P1 40 %, P2 20 %, … and 2 more)`; none where there was nothing to give. */
+function givers({ providers, size }: Pick<Fetched, 'providers' | 'size'>): string[] {
   const gave = providers.filter(({ bytes }) => bytes > 0)
   const [only] = gave
-  if (only === undefined) return 'from nobody'
-  if (gave.length === 1) return `from ${only.peer}`
-  const all = gave.reduce((sum, { bytes }) => sum + bytes, 0)
-  const named = gave.slice(0, NAMED).map(({ peer, bytes }) => `${peer} ${Math.round((bytes / all) * 100)} %`)
+  if (only === undefined) return size === 0 ? [] : ['from nobody']
+  if (gave.length === 1) return [`from ${only.peer}`]
+  const shares = percents(gave.map(({ bytes }) => bytes))
+  const named = gave.slice(0, NAMED).map(({ peer }, i) => `${peer} ${shares[i]} %`)
   const others = gave.length > NAMED ? ` and ${gave.length - NAMED} more` : ''
-  return `from ${gave.length} providers (${named.join(', ')}${others})`
+  return [`from ${gave.length} providers (${named.join(', ')}${others})`]
 }

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { progressLine, RateMeter } from './progress.ts'
+import { progressLine, RateMeter, TerminalProgress } from './progress.ts'
 import { renderTable } from './table.ts'
 import { count, duration, list, plain, shorten, width } from './text.ts'
 
@@ -118,6 +118,16 @@ describe('progress', () => {
 
   test('promises no time where nothing comes', () => {
     expect(progressLine({ ...state, rate: 0, columns: 100 })).not.toContain('left')
+  })
+
+  test('makes way for what is said, and goes on below it', () => {
+    const terminal = { text: '', isTTY: true, columns: 90, write: (text: string) => (terminal.text += text) }
+    const progress = new TerminalProgress('film.mkv', terminal)
+    progress.phase('paused')
+    progress.interject(() => terminal.write('something happened\n'))
+    // Where the library goes back to at the end: it would clear another line than its own.
+    expect(terminal.text).toMatch(/\r\x1b\[2Ksomething happened\n\x1b7$/)
+    progress.stop()
   })
 
   test('a rate forgets what is long ago', () => {

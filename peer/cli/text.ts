@@ -55,6 +55,18 @@ export function count(n: number, noun: string): string {
   return `${n} ${noun}${n === 1 ? '' : 's'}`
 }
 
+/** The share of each in all of them, as whole per cents that add up to 100 (largest remainder); all 0 where all are. */
+export function percents(amounts: readonly number[]): number[] {
+  const all = amounts.reduce((sum, amount) => sum + amount, 0)
+  if (all === 0) return amounts.map(() => 0)
+  const exact = amounts.map((amount) => (amount / all) * 100)
+  const whole = exact.map(Math.floor)
+  const missing = 100 - whole.reduce((sum, share) => sum + share, 0)
+  const byRemainder = [...exact.keys()].sort((a, b) => exact[b]! - whole[b]! - (exact[a]! - whole[a]!))
+  for (const i of byRemainder.slice(0, missing)) whole[i]!++
+  return whole
+}
+
 /** `a, b and c` */
 export function list(items: readonly string[]): string {
   return items.length < 2 ? items.join('') : `${items.slice(0, -1).join(', ')} and ${items.at(-1)}`

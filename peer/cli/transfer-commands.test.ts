@@ -221,6 +221,23 @@ describe('download by the agent', () => {
     expect(code).toBe(0)
   })
 
+  test('that is paused from elsewhere and then interrupted stays paused, and says how to go on', async () => {
+    const goOn = underWay()
+    agent.transfer = [transfer('locating'), transfer('paused', { bytes: 310_000 }), done()]
+    agent.refusal = new NetworkError('conflict', 'transfer t1 is paused already: resume it, or cancel it')
+    agent.refuses = (path) => path.endsWith('/pause')
+    const interrupt = new AbortController()
+    const env = { P2P_AGENT: agent.url }
+    const { stderr, code } = start(['download', 'film.mkv'], { signal: interrupt.signal, env })
+    await expect.poll(() => stderr.text).toMatch(/^paused from elsewhere at 31 %.*\n$/)
+    interrupt.abort()
+    expect(await code).toBe(1)
+    expect(stderr.text).toMatch(
+      /\npeer: paused at 31 %: "peer transfers resume t1" or the same command goes on with it\n$/,
+    )
+    goOn()
+  })
+
   test('that waits for a provider counts down', async () => {
     const goOn = underWay({ state: 'waiting', waiting: { retry_ms: 8000 } })
     const { stderr, code } = start(['download', 'film.mkv', '--agent', agent.url], { columns: 90 })
@@ -283,6 +300,40 @@ describe('download by the agent', () => {
     )
     const json = await on('download', 'film.mkv', '--json')
     expect(JSON.parse(json.stdout)).toMatchObject({ bound_s: 2, of_bound: 1.25 })
+  })
+
+  test('has no bound where it waited, was paused, or got another limit on the way', async () => {
+    const ended = done({ seconds: 2.5, peak_rate: 500_000 })
+    for (const before of [
+      [transfer('locating'), transfer('waiting', { waiting: { retry_ms: 10 } })],
+      [transfer('locating'), transfer('paused')],
+      [transfer('queued')],
+      [transfer('running', { bytes: 10 })],
+      [transfer('running'), transfer('running', { limit: 5000 })],
+    ]) {
+      agent.transfer = [...before, ended]
+      expect((await on('download', 'film.mkv')).stdout).not.toContain('bound')
+      expect(JSON.parse((await on('download', 'film.mkv', '--json')).stdout)).toMatchObject({ of_bound: null })
+    }
+  })
+
+  test('tells shares that add up', async () => {
+    agent.transfer = [done({ providers: [gave('P1', 533_000), gave('P3', 467_000 - 400), gave('P4', 400)] })]
+    expect((await on('download', 'film.mkv')).stdout).toContain('(P1 53 %, P3 47 %, P4 0 %)')
+    agent.transfer = [done({ providers: [gave('P1', 535_000), gave('P3', 465_000)] })]
+    const { stdout } = await on('download', 'film.mkv', '--explain')
+    expect(stdout).toContain('(P1 54 %, P3 46 %)')
+    expect(stdout).toMatch(/P1 .* 54 %\n[^%]* 46 %\n/)
+  })
+
+  test('of an empty file says neither rate nor giver, and blames nobody', async () => {
+    const providers = [gave('P3', 0, { state: 'dropped', pieces: 0 })]
+    agent.transfer = [done({ size: 0, bytes: 0, providers, seconds: 0.01 })]
+    expect((await on('download', 'empty.txt', '--explain')).stdout).toBe(
+      'Nobody was asked for a byte.\nfilm.mkv: verified, 0 B in 0.0 s, via maestro, in the shared folder\n',
+    )
+    agent.transfer = [done({ state: 'simulated', size: 0, bytes: 0, providers })]
+    expect((await on('download', 'empty.txt', '--dummy')).stdout).toMatch(/: 0 B would have come via maestro\n$/)
   })
 
   test('explains how it found whom, who gave what, and who was banned and why', async () => {

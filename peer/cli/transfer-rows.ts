@@ -1,5 +1,5 @@
 import { shortId } from '../../common/ids.ts'
-import type { TransferBody } from '../../common/schemas.ts'
+import type { TransferBody, TransferProvider } from '../../common/schemas.ts'
 import { amount, waitingText } from './progress.ts'
 import type { Cell, Column } from './table.ts'
 import { count, duration, rate, type Styled } from './text.ts'
@@ -68,7 +68,8 @@ const NAMED = 3
 function remark({ error, waiting, providers, direction, joined, files }: TransferBody): string {
   if (error) return error.message
   if (waiting) return waitingText(waiting.retry_ms)
-  const peers = providers.filter(({ state, bytes }) => state === 'connected' || bytes > 0).map(({ peer }) => peer)
+  const nameOfPeer = ({ peer }: TransferProvider) => (direction === 'push' ? pusher(peer) : peer)
+  const peers = providers.filter(({ state, bytes }) => state === 'connected' || bytes > 0).map(nameOfPeer)
   const named = peers.slice(0, NAMED).join(', ')
   const from = peers.length > NAMED ? `${named} and ${peers.length - NAMED} more` : named
   const others = [
@@ -77,4 +78,9 @@ function remark({ error, waiting, providers, direction, joined, files }: Transfe
     joined === null ? undefined : `with transfer ${joined}`,
   ].filter((text) => typeof text === 'string')
   return others.length === 0 ? from : [from, ...others].filter((text) => text !== '').join(', ')
+}
+
+/** Who pushes need not be a peer: it goes by its host and port, `192.168.1.7-52106`, and the port tells people nothing. */
+function pusher(peer: string): string {
+  return peer.replace(/-\d+$/, '')
 }

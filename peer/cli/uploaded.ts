@@ -26,7 +26,7 @@ export function printUpload({ name, size: total, id, outcome, to, bytes, seconds
   const what = `${size(total)}, content ${shortId(id)}`
   switch (outcome) {
     case 'shared': {
-      const speed = seconds > 0 ? `, ${duration(seconds)}, ${rate(bytes / seconds)}` : ''
+      const speed = seconds > 0 && bytes > 0 ? `, ${duration(seconds)}, ${rate(bytes / seconds)}` : ''
       cli.out.line(styled('bold', name), ': ', styled('green', 'shared'), ` at ${to} (${what}${speed})`)
       break
     }
