@@ -61,9 +61,16 @@ export interface ChannelParts {
   options: ChannelOptions
 }
 
-/** What a gRPC client's constructor takes, for the peer at `host:port`. */
-export function channelTo(host: string, port: number): ChannelParts {
-  return { address: hostPort(host, port), credentials: ChannelCredentials.createInsecure(), options: CHANNEL_OPTIONS }
+/**
+ * What a gRPC client's constructor takes, for the peer at `host:port`.
+ * @param maxMessage bytes of an answer's message
+ */
+export function channelTo(host: string, port: number, maxMessage = MAX_MESSAGE): ChannelParts {
+  return {
+    address: hostPort(host, port),
+    credentials: ChannelCredentials.createInsecure(),
+    options: { ...CHANNEL_OPTIONS, 'grpc.max_receive_message_length': maxMessage },
+  }
 }
 
 /** The same for a thread that speaks HTTP/2 by itself, to which this can be posted. */
@@ -134,6 +141,9 @@ export function fromStatus(error: unknown, who: string): NetworkError {
   if (typeof code !== 'number') return asNetworkError(error)
   const sent = metadata?.get(CODE_KEY)[0]
   if (isErrorCode(sent)) return new NetworkError(sent, printable(details ?? '', 1000), { peer: who }, error)
+  // In the words of grpc-js at this side: gRPC has no code of its own for it.
+  if (details?.startsWith('Received message larger than max'))
+    return new NetworkError('corrupt', `${who} sent a message beyond its bounds`, { peer: who }, error)
   const known = NetworkError.codeOfGrpc(code)
   if (code === 4)
     return new NetworkError('unavailable', `${who} does not answer in time`, { peer: who, reason: 'timeout' }, error)

@@ -3,7 +3,7 @@ import type { MethodDefinition } from '@grpc/proto-loader'
 import { hostPort, parseRestUrl } from '../../common/address.ts'
 import { NetworkError } from '../../common/errors.ts'
 import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
-import { channelTo, fromStatus } from '../../common/rpc.ts'
+import { channelTo, fromStatus, MAX_MESSAGE } from '../../common/rpc.ts'
 import type { Contact, ManifestClaim, NamedSource, PieceSink, PieceStream } from '../transfer/source.ts'
 import { contentIdOfWire, contentIdToWire, manifestOfWire, TRANSFER_SERVICE, type WireManifest } from './codec.ts'
 import { FetchThreads } from './fetch-threads.ts'
@@ -24,14 +24,17 @@ export interface RpcClientsOptions {
 /** Bound on a manifest's way here. */
 const MANIFEST_MS = 15_000
 
+/** Bytes of a message in a conversation: 1 MiB of small contents or 1,024 reasons why they can't be had, a want. */
+const MAX_SAID = 2 * 1024 * 1024
+
 interface Channel {
   client: Client
   calls: number
 }
 
 /**
- * gRPC channels to other peers, one a host and port, opened when first used and closed when idle. A call holds its
- * channel; a channel without calls may be closed to make room.
+ * gRPC channels to other peers, one a host and port and bound on messages, opened when first used and closed when idle.
+ * A call holds its channel; a channel without calls may be closed to make room.
  */
 export class RpcClients {
   #channels = new Map<string, Channel>()
@@ -60,24 +63,26 @@ export class RpcClients {
     deadlineMs: number,
     signal: AbortSignal,
   ): Promise<Answer> {
-    const channel = this.#hold(target)
-    return new Promise<Answer>((resolve, reject) => {
+    const channel = this.#hold(target, MAX_MESSAGE)
+    return new Promise<Buffer>((resolve, reject) => {
       if (signal.aborted) throw new NetworkError('cancelled', 'cancelled')
       const call = channel.client.makeUnaryRequest(
         method.path,
         method.requestSerialize,
-        method.responseDeserialize,
+        asItCame,
         request,
         { deadline: Date.now() + deadlineMs },
         (error, answer) => {
           signal.removeEventListener('abort', cancel)
           if (error) reject(fromStatus(error, target.peer))
-          else resolve(answer as Answer)
+          else resolve(answer!)
         },
       )
       const cancel = () => call.cancel()
       signal.addEventListener('abort', cancel, { once: true })
-    }).finally(() => this.#release(channel))
+    })
+      .then((answer) => read(method.responseDeserialize, answer, target.peer))
+      .finally(() => this.#release(channel))
   }
 
   /** A conversation both ways; `gone` aborts at its end, however it ends. */
@@ -86,7 +91,7 @@ export class RpcClients {
     method: Pick<MethodDefinition<Request, never, never, Answer>, 'path' | 'requestSerialize' | 'responseDeserialize'>,
     signal: AbortSignal,
   ): { call: ClientDuplexStream<Request, Answer>; gone: AbortSignal } {
-    const channel = this.#hold(target)
+    const channel = this.#hold(target, MAX_SAID)
     const gone = new AbortController()
     const call = channel.client.makeBidiStreamRequest(method.path, method.requestSerialize, method.responseDeserialize)
     const cancel = () => call.cancel()
@@ -109,17 +114,18 @@ export class RpcClients {
     await this.fetches.close()
   }
 
-  #hold(target: RpcTarget): Channel {
+  #hold(target: RpcTarget, maxMessage: number): Channel {
     const { host } = parseRestUrl(target.rest)
-    const { address, credentials, options } = channelTo(host, target.grpc_port)
-    let channel = this.#channels.get(address)
+    const { address, credentials, options } = channelTo(host, target.grpc_port, maxMessage)
+    const key = `${address} ${maxMessage}`
+    let channel = this.#channels.get(key)
     if (!channel || isBackingOff(channel)) {
       channel?.client.close()
       channel = { client: new Client(address, credentials, options), calls: 0 }
     }
     channel.calls++
-    this.#channels.delete(address)
-    this.#channels.set(address, channel)
+    this.#channels.delete(key)
+    this.#channels.set(key, channel)
     this.#trim()
     return channel
   }
@@ -132,10 +138,10 @@ export class RpcClients {
   #trim(): void {
     let excess = this.#channels.size - this.#maxChannels
     if (excess <= 0) return
-    for (const [address, { client, calls }] of this.#channels) {
+    for (const [key, { client, calls }] of this.#channels) {
       if (calls > 0) continue
       client.close()
-      this.#channels.delete(address)
+      this.#channels.delete(key)
       if (--excess === 0) return
     }
   }
@@ -147,6 +153,28 @@ export class RpcClients {
  */
 function isBackingOff({ client }: Channel): boolean {
   return client.getChannel().getConnectivityState(false) === connectivityState.TRANSIENT_FAILURE
+}
+
+/** For a method whose answers are read by `read`. */
+export function asItCame(bytes: Buffer): Buffer {
+  return bytes
+}
+
+/**
+ * An answer of `who`. What grpc-js can't read, it takes for an internal error.
+ * @throws NetworkError `corrupt`
+ */
+export function read<T>(deserialize: (bytes: Buffer) => T, bytes: Buffer, who: string): T {
+  try {
+    return deserialize(bytes)
+  } catch (error) {
+    throw new NetworkError(
+      'corrupt',
+      `${who} sent what can't be read: ${(error as Error).message}`,
+      { peer: who },
+      error,
+    )
+  }
 }
 
 class GrpcSource implements NamedSource {

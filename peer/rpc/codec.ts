@@ -6,9 +6,13 @@ import { HASH_SIZE, type Manifest } from '../../common/merkle.ts'
 import { loadProto } from '../../common/rpc.ts'
 import { FRAME_HEADROOM, type OutgoingFrame } from '../transfer/outgoing.ts'
 import type { Contact, Frame, ManifestClaim } from '../transfer/source.ts'
+import { bounded } from './bounded.ts'
 import { encodeFrame, readInPlace } from './frame-codec.ts'
 
-/** Wire ↔ domain for proto/files.proto and proto/transfer.proto. Frames go by hand, all else through the generated codec. */
+/**
+ * Wire ↔ domain for proto/files.proto and proto/transfer.proto. What a provider sends often is read by hand, all else by
+ * the generated codec, within bounds.
+ */
 
 export interface WireManifest {
   content_id: Buffer
@@ -72,7 +76,21 @@ const filesProto = loadProto('files.proto')
 /** Both packages, as reflection tells them to others. */
 export const REFLECTED = { ...filesProto, ...transferProto }
 
-export const FILE_SERVICE = filesProto['fileservice.FileService'] as unknown as FileService
+/** Tags, lengths and numbers in a message, at most: twice those of the largest that is legal, and a few. */
+const MOST = {
+  /** a name, a manifest, a file */
+  few: 64,
+  /** 64 contacts, or an offer */
+  provider: 1100,
+  /** wants of 4,096 pieces that are no neighbours */
+  taker: 32_768,
+  /** 1,024 ids */
+  smallRequest: 4096,
+  /** 1,024 contents */
+  smallAnswer: 20_480,
+}
+
+export const FILE_SERVICE = withinBounds(filesProto['fileservice.FileService'] as unknown as FileService)
 export const TRANSFER_SERVICE = withFrames(transferProto['p2p.v1.Transfer'] as unknown as TransferService)
 
 /** A provider's message other than a frame. */
@@ -80,18 +98,38 @@ export function encodeProvider(message: Exclude<ProviderOutput, { kind: 'outgoin
   return TRANSFER_SERVICE.Fetch.responseSerialize(message)
 }
 
+function withinBounds({ Upload, Download }: FileService): FileService {
+  return { Upload: withBounds(Upload, MOST.few, MOST.few), Download: withBounds(Download, MOST.few, MOST.few) }
+}
+
+function withBounds<Request, Answer>(
+  method: MethodDefinition<Request, Answer>,
+  request: number,
+  answer: number,
+): MethodDefinition<Request, Answer> {
+  return {
+    ...method,
+    requestDeserialize: bounded(method.requestDeserialize, request),
+    responseDeserialize: bounded(method.responseDeserialize, answer),
+  }
+}
+
 function withFrames(generated: TransferService): TransferService {
-  const { responseSerialize, responseDeserialize } = generated.Fetch
+  const { responseSerialize } = generated.Fetch
+  const provider = bounded(generated.Fetch.responseDeserialize, MOST.provider)
+  const takers = bounded(generated.Fetch.requestDeserialize, MOST.taker)
   const serialize = (message: ProviderOutput): Buffer =>
     message.kind === 'outgoing' ? encodeFrame(message.frame) : responseSerialize(message)
   const deserialize = (bytes: Buffer): ProviderMessage => {
     const read = readInPlace(bytes)
     if (read.kind === 'frame') return { kind: 'frame', frame: { ...read.frame, data: owned(read.frame.data) } }
-    return checkedKind(responseDeserialize(bytes))
+    if (read.kind === 'have') return { kind: 'have', have: { pieces: read.pieces } }
+    return checkedKind(provider(bytes))
   }
-  const taker = (bytes: Buffer): TakerMessage => checkedKind(generated.Fetch.requestDeserialize(bytes))
+  const taker = (bytes: Buffer): TakerMessage => checkedKind(takers(bytes))
   return {
-    ...generated,
+    GetManifest: withBounds(generated.GetManifest, MOST.few, MOST.few),
+    FetchSmall: withBounds(generated.FetchSmall, MOST.smallRequest, MOST.smallAnswer),
     Fetch: {
       ...generated.Fetch,
       requestDeserialize: taker,

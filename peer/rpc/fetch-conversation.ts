@@ -6,6 +6,7 @@ import {
   LEAF_SIZE,
   MAX_PIECE_SIZE,
   type Manifest,
+  pieceCount,
   pieceHash,
   pieceLength,
 } from '../../common/merkle.ts'
@@ -16,6 +17,7 @@ import { Http2Stream, type StreamEnd, type StreamHandler } from './fetch-http2.t
 import { costOf, type FetchEnd, type FetchEvent, type OpenJob } from './fetch-jobs.ts'
 import { type Arenas, type Fate, MessageReader } from './fetch-messages.ts'
 import { readInPlace } from './frame-codec.ts'
+import { News } from './news.ts'
 
 /** Cost of events that wait to be used, beyond which no more is read. */
 const MAX_WAITING = 4096
@@ -36,6 +38,7 @@ export class FetchConversation implements StreamHandler {
   readonly #tell: (events: readonly FetchEvent[], end?: FetchEnd) => void
   readonly #assembler: PieceAssembler
   readonly #messages: MessageReader
+  readonly #news: News
   readonly #stream: Http2Stream
   #headers: Headers = new Map()
   #over = false
@@ -60,6 +63,7 @@ export class FetchConversation implements StreamHandler {
     const { content, size, pieceSize } = job
     this.#manifest = { id: content, size, pieceSize, hashes: Buffer.from(job.hashes) }
     this.#assembler = new PieceAssembler(this.#manifest, job.dummy)
+    this.#news = new News(pieceCount(size, pieceSize))
     this.#messages = new MessageReader(shared.arenas, job.pieceSize)
     this.#stream = new Http2Stream(job.target, job.path, shared.readBuffer, this)
     this.#send(job.message)
@@ -104,7 +108,12 @@ export class FetchConversation implements StreamHandler {
     const read = readInPlace(message)
     switch (read.kind) {
       case 'other':
+        this.#news.talk(message.length)
         this.#add({ kind: 'message', message: new Uint8Array(message) })
+        return 'drop'
+      case 'have':
+        this.#news.have(read.pieces)
+        this.#add(read)
         return 'drop'
       case 'abandoned':
         this.#assembler.abandon(read.piece)

@@ -37,7 +37,7 @@ export type ToThread =
   | { readonly kind: 'used'; readonly id: number; readonly cost: number }
 
 export type FetchEvent =
-  | Exclude<ProviderEvent, { kind: 'have' } | { kind: 'takers' }>
+  | Exclude<ProviderEvent, { kind: 'takers' }>
   /** encoded, for the generated codec, which has no place in a thread */
   | { readonly kind: 'message'; readonly message: Uint8Array }
 
@@ -59,5 +59,6 @@ export interface FromThread {
 
 /** What an event counts while it waits to be used, so that a provider that talks without end is read no further. */
 export function costOf(event: FetchEvent): number {
-  return event.kind === 'message' ? 1 + Math.ceil(event.message.length / 1024) : 1
+  if (event.kind === 'message') return 1 + Math.ceil(event.message.length / 1024)
+  return event.kind === 'have' ? 1 + Math.ceil(event.pieces.length / 256) : 1
 }

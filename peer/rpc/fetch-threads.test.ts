@@ -4,8 +4,10 @@ import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { PeerId } from '../../common/ids.ts'
 import { LEAF_SIZE, type Manifest, manifestOf, pieceCount } from '../../common/merkle.ts'
 import { LocalFailure, type PieceStream, type ProviderEvent, Simulates, type Want } from '../transfer/source.ts'
+import { TRANSFER_SERVICE } from './codec.ts'
 import { FakeProvider, FileSink, prefixedFrame, serves, type Talk } from './fetch.fixture.ts'
 import { FetchThreads, startFetchWorker } from './fetch-threads.ts'
+import { prefixed } from './frame-codec.ts'
 
 const PIECE = 256 * 1024
 const data = randomLike(5 * PIECE + 1234)
@@ -275,8 +277,7 @@ describe('a conversation in a thread', () => {
       await talk.next()
       await talk.next()
       await talk.frame(0, 0, piece(0).subarray(0, LEAF_SIZE))
-      const hosts = Array.from({ length: 40 }, () => ({ peer: 'x', host: 'y'.repeat(10_000), grpc_port: 1 }))
-      talk.send({ kind: 'takers', takers: { contacts: hosts } })
+      await talk.write(haveOf(2, 400_000))
       await talk.frame(0, LEAF_SIZE, piece(0).subarray(LEAF_SIZE, 2 * LEAF_SIZE))
       talk.send({ kind: 'have', have: { pieces: [3, 1] } })
       await talk.frame(0, 2 * LEAF_SIZE, piece(0).subarray(2 * LEAF_SIZE))
@@ -290,7 +291,7 @@ describe('a conversation in a thread', () => {
       sumOf(
         events.slice(
           0,
-          events.findIndex(({ kind }) => kind === 'have'),
+          events.findLastIndex(({ kind }) => kind === 'have'),
         ),
       ),
     ).toBeLessThan(PIECE)
@@ -313,34 +314,40 @@ describe('a conversation in a thread', () => {
   })
 
   test('reads no further while nobody uses what it tells', async () => {
+    const count = 5000
+    const many = {
+      ...manifest,
+      size: count * 4 * 1024 * 1024,
+      pieceSize: 4 * 1024 * 1024,
+      hashes: Buffer.alloc(count * 32),
+    }
     let sent = 0
     const { port } = await provider(async (talk) => {
       talk.respond()
-      const pieces = Array.from({ length: COUNT }, (_, i) => [i, 1]).flat()
-      const message = Buffer.alloc(512 * 1024, 0)
-      while (!talk.stream.destroyed && sent < 100) {
-        await Promise.race([talk.write(haveOf(pieces, message)), talk.gone])
-        sent++
-      }
+      for (; !talk.stream.destroyed && sent < count; sent++)
+        await Promise.race([talk.write(haveOf(sent, 32 * 1024)), talk.gone])
     })
-    const stream = open(port, sinkOf())
+    const stream = open(port, sinkOf(many))
     const events = stream.events()[Symbol.asyncIterator]()
-    await expect.poll(() => sent).toBeGreaterThan(4)
+    await expect.poll(() => sent).toBeGreaterThan(1000)
     await settled(() => sent)
-    expect(sent).toBeLessThan(100)
+    expect(sent).toBeLessThan(count)
     // It goes on as soon as somebody does.
-    while (sent < 100) await events.next()
+    while (sent < count) await events.next()
   })
 })
 
-/** A message that tells of pieces, made large by a field that nobody knows. */
-function haveOf(pieces: readonly number[], filler: Buffer): Buffer {
-  const have = Buffer.from([0x22, 2 + pieces.length, 0x0a, pieces.length, ...pieces])
-  const varint = [(filler.length & 127) | 128, ((filler.length >> 7) & 127) | 128, filler.length >> 14]
-  const body = Buffer.concat([have, Buffer.from([0x7a, ...varint]), filler])
-  const prefix = Buffer.alloc(5)
-  prefix.writeUInt32BE(body.length, 1)
-  return Buffer.concat([prefix, body])
+/** A message that tells of a piece, made large by a field that nobody knows. */
+function haveOf(piece: number, filler: number): Buffer {
+  const have = TRANSFER_SERVICE.Fetch.responseSerialize({ kind: 'have', have: { pieces: [piece, 1] } })
+  const varint = [(filler & 127) | 128, ((filler >> 7) & 127) | 128, filler >> 14]
+  return prefixed(Buffer.concat([have, Buffer.from([0x7a, ...varint]), Buffer.alloc(filler)]))
+}
+
+/** A message with a part that consists of empty parts without number. */
+function emptyParts(tag: number, count: number): Buffer {
+  const varint = [((2 * count) & 127) | 128, (((2 * count) >> 7) & 127) | 128, (2 * count) >> 14]
+  return Buffer.concat([Buffer.from([tag, ...varint]), Buffer.alloc(2 * count, Buffer.of(0x0a, 0))])
 }
 
 /** Resolves once a number has stayed the same for a while. */
@@ -378,6 +385,15 @@ describe('a provider that breaks the protocol ends the conversation as corrupt:'
     'a compressed message': (talk) => talk.write(Buffer.from([1, 0, 0, 0, 1, 0])),
     'an empty message': (talk) => talk.message(Buffer.alloc(0)),
     'a broken frame': (talk) => talk.message(Buffer.from([0x0a, 3, 0x1a, 0x7f, 1])),
+    'takers without number': (talk) => talk.message(emptyParts(0x2a, 4000)),
+    'takers that take much room': (talk) => talk.message(emptyParts(0x2a, 500_000)),
+    'takers again and again': async (talk) => {
+      const contacts = Array.from({ length: 50 }, (_, i) => ({ peer: `P${i}`, host: '10.0.0.1', grpc_port: 1 }))
+      for (let i = 0; i < 1000; i++) talk.send({ kind: 'takers', takers: { contacts } })
+    },
+    'the same pieces again and again': async (talk) => {
+      for (let i = 0; i < 1000; i++) talk.send({ kind: 'have', have: { pieces: [0, COUNT] } })
+    },
     'a message that is no protobuf': (talk) => talk.message(Buffer.from([0x22, 0xff, 0xff])),
   }
   test.each(Object.entries(cases))('%s', async (_, misbehave) => {

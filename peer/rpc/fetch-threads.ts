@@ -3,9 +3,8 @@ import { Worker } from 'node:worker_threads'
 import { hostPort } from '../../common/address.ts'
 import { NetworkError } from '../../common/errors.ts'
 import type { PeerId } from '../../common/ids.ts'
-import { type Manifest, pieceCount } from '../../common/merkle.ts'
+import type { Manifest } from '../../common/merkle.ts'
 import { fromHeaders, http2Target } from '../../common/rpc.ts'
-import { areRuns } from '../transfer/runs.ts'
 import {
   LocalFailure,
   type PieceSink,
@@ -67,7 +66,7 @@ export class FetchThreads {
   /** Opens a conversation about the content of this sink, which is written to by its `fd`. */
   open(target: FetchTarget, sink: PieceSink, signal: AbortSignal): PieceStream {
     const id = this.#nextId++
-    const stream = new ThreadStream(target, sink)
+    const stream = new ThreadStream(target)
     if (this.#closed || signal.aborted) {
       stream.fail(new NetworkError('cancelled', 'cancelled'))
       return stream
@@ -164,7 +163,6 @@ const TELL_USED = 64
 class ThreadStream implements PieceStream {
   readonly address: string
   readonly #peer: PeerId
-  readonly #pieces: number
   #id = 0
   #post: ((message: ToThread) => void) | undefined
   #done: (() => void) | undefined
@@ -177,10 +175,9 @@ class ThreadStream implements PieceStream {
   #overSoon: (() => void)[] = []
   #error: Error | undefined
 
-  constructor({ peer, host, port }: FetchTarget, { manifest }: PieceSink) {
+  constructor({ peer, host, port }: FetchTarget) {
     this.address = hostPort(host, port)
     this.#peer = peer
-    this.#pieces = pieceCount(manifest.size, manifest.pieceSize)
   }
 
   begin(post: (message: ToThread) => void, id: number, done: () => void): void {
@@ -260,11 +257,6 @@ class ThreadStream implements PieceStream {
   #read(bytes: Uint8Array): ProviderEvent {
     const message = decode(bytes)
     switch (message?.kind) {
-      case 'have': {
-        const { pieces } = message.have
-        if (!areRuns(pieces, this.#pieces)) throw new NetworkError('corrupt', 'told of pieces that do not exist')
-        return { kind: 'have', pieces }
-      }
       case 'takers':
         return { kind: 'takers', contacts: contactsOfWire(message.takers.contacts) }
       case 'refusal':

@@ -1,4 +1,5 @@
 import { NetworkError } from '../../common/errors.ts'
+import { MAX_FILE_SIZE, MAX_PIECE_SIZE } from '../../common/merkle.ts'
 import { FRAME_HEADROOM, type OutgoingFrame } from '../transfer/outgoing.ts'
 import type { Frame } from '../transfer/source.ts'
 
@@ -15,6 +16,9 @@ const PIECE = 0x08 // Frame.piece and Abandoned.piece, varint
 const OFFSET = 0x10 // Frame.offset, varint
 const DATA = 0x1a // Frame.data, length-delimited
 const SIMULATED = 0x20 // Frame.simulated, varint
+const HAVE = 0x22 // ProviderMessage.have, length-delimited
+const PIECES = 0x0a // Have.pieces, packed
+const PIECES_APART = 0x08 // Have.pieces, varint
 const ABANDONED = 0x32 // ProviderMessage.abandoned, length-delimited
 
 function varintLength(value: number): number {
@@ -83,15 +87,18 @@ export function prefixed(message: Buffer): Buffer {
 export type InPlace =
   | { readonly kind: 'frame'; readonly frame: Frame }
   | { readonly kind: 'abandoned'; readonly piece: number }
+  | { readonly kind: 'have'; readonly pieces: number[] }
   | { readonly kind: 'other' }
 
 const OTHER: InPlace = { kind: 'other' }
 const NOTHING = new Uint8Array(0)
+/** Numbers in the runs of the largest content, where it has every other piece. */
+const MAX_RUNS = MAX_FILE_SIZE / MAX_PIECE_SIZE
 
 /**
  * Takes a frame apart, its data left where it is: a view of the message. Fields of a later version are passed over. What
  * holds a frame is one, whatever else it holds: the generated codec sees no frame, nor its size.
- * @throws NetworkError `corrupt` where it is no protobuf, or a frame beyond its bounds
+ * @throws NetworkError `corrupt` where it is no protobuf, or a frame or pieces beyond their bounds
  */
 export function readInPlace(message: Buffer): InPlace {
   const fields = new Fields(message)
@@ -100,6 +107,7 @@ export function readInPlace(message: Buffer): InPlace {
     const tag = fields.number()
     if (tag === FRAME) read = { kind: 'frame', frame: readFrame(fields) }
     else if (tag === ABANDONED) read = { kind: 'abandoned', piece: readAbandoned(fields) }
+    else if (tag === HAVE && read.kind === 'other') read = { kind: 'have', pieces: readHave(fields) }
     else fields.skip(tag & 7)
   }
   return read
@@ -133,6 +141,22 @@ function readAbandoned(fields: Fields): number {
   }
   if (fields.at > end) throw broken()
   return piece
+}
+
+function readHave(fields: Fields): number[] {
+  const end = fields.end()
+  const pieces: number[] = []
+  const read = () => {
+    if (pieces.push(fields.number()) > MAX_RUNS) throw new NetworkError('corrupt', 'told of pieces without number')
+  }
+  while (fields.at < end) {
+    const tag = fields.number()
+    if (tag === PIECES) for (const last = fields.end(); fields.at < last; ) read()
+    else if (tag === PIECES_APART) read()
+    else fields.skip(tag & 7)
+  }
+  if (fields.at > end) throw broken()
+  return pieces
 }
 
 class Fields {

@@ -2,12 +2,14 @@ import { NetworkError } from '../../common/errors.ts'
 import type { ContentId, PeerId } from '../../common/ids.ts'
 import { fromStatus } from '../../common/rpc.ts'
 import type { SmallContent, SmallSource, SmallStream } from '../transfer/small-source.ts'
-import type { RpcClients, RpcTarget } from './client.ts'
+import { asItCame, type RpcClients, type RpcTarget, read } from './client.ts'
 import { contentIdOfWire, contentIdToWire, errorOfWire, TRANSFER_SERVICE, type WireSmallContent } from './codec.ts'
 import { messagesOf } from './streams.ts'
 
 type Request = { content_ids: Buffer[] }
-type Answer = { contents: WireSmallContent[] }
+
+const { path, requestSerialize, responseDeserialize } = TRANSFER_SERVICE.FetchSmall
+const METHOD = { path, requestSerialize, responseDeserialize: asItCame }
 
 /** The taker's end of Transfer.FetchSmall. */
 export class GrpcSmallSource implements SmallSource {
@@ -22,8 +24,8 @@ export class GrpcSmallSource implements SmallSource {
   }
 
   open(signal: AbortSignal): SmallStream {
-    const { call } = this.#clients.duplex<Request, Answer>(this.#target, TRANSFER_SERVICE.FetchSmall, signal)
-    const messages = messagesOf<Answer>(call)
+    const { call } = this.#clients.duplex<Request, Buffer>(this.#target, METHOD, signal)
+    const messages = messagesOf<Buffer>(call)
     return {
       request: (ids) => {
         if (call.writable) call.write({ content_ids: ids.map(contentIdToWire) })
@@ -33,9 +35,10 @@ export class GrpcSmallSource implements SmallSource {
     }
   }
 
-  async *#answers(messages: AsyncIterable<Answer>): AsyncGenerator<SmallContent[]> {
+  async *#answers(messages: AsyncIterable<Buffer>): AsyncGenerator<SmallContent[]> {
     try {
-      for await (const { contents } of messages) yield contents.map((content) => this.#parse(content))
+      for await (const message of messages)
+        yield read(responseDeserialize, message, this.peer).contents.map((content) => this.#parse(content))
     } catch (error) {
       throw fromStatus(error, this.peer)
     }

@@ -10,8 +10,10 @@ import type { SmallContent, SmallStream } from '../transfer/small-source.ts'
 import { MAX_SMALL } from '../transfer/small-source.ts'
 import { SmallUploader, type SmallUploaderDeps, type SmallUploaderOptions } from '../transfer/small-uploader.ts'
 import { MemoryContents, patternOf } from '../transfer/transfer.fixture.ts'
+import { streamBeneath } from './beneath.ts'
 import { RpcClients } from './client.ts'
 import { TRANSFER_SERVICE } from './codec.ts'
+import { prefixed } from './frame-codec.ts'
 import { RawClient } from './rpc.fixture.ts'
 import { SmallServiceHandlers } from './small-service.ts'
 import { GrpcSmallSource } from './small-source.ts'
@@ -118,6 +120,23 @@ test('one that sends a content without an id is told to be corrupt', async () =>
   const stream = open()
   stream.request([contentIdOf(Buffer.from('a'))])
   await expect(take(stream, 1)).rejects.toMatchObject({ code: 'corrupt' })
+  stream.close()
+})
+
+/** A provider that answers with these bytes. */
+const saying = (bytes: Buffer) =>
+  provider({ fake: ((call: object) => streamBeneath(call)!.write(prefixed(bytes))) as never })
+
+test.each([
+  ['more contents than can be asked for', Buffer.alloc(4096, Buffer.of(0x0a, 0))],
+  ['contents without number', Buffer.alloc(1024 * 1024, Buffer.of(0x0a, 0))],
+  ['a message beyond its bounds', Buffer.alloc(3 * 1024 * 1024, Buffer.of(0x0a, 0))],
+  ['no protobuf', Buffer.of(0x0a, 0xff)],
+])('one that sends %s is told to be corrupt', async (_, bytes) => {
+  const { open } = await saying(bytes)
+  const stream = open()
+  stream.request([contentIdOf(Buffer.from('a'))])
+  await expect(take(stream, 1)).rejects.toMatchObject({ name: 'NetworkError', code: 'corrupt' })
   stream.close()
 })
 
