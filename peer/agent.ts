@@ -173,8 +173,8 @@ export class Agent implements Component {
         const discover = (more: AbortSignal) => neighbours.find(content, more)
         const fetched = { id: content, names: () => names, sources, discover, dummy: false, patient: false }
         const download = { ...fetched, rate, observer }
-        const { received } = await downloader.run(download, signal)
-        observer.onReceived?.(received)
+        const { outcome } = await downloader.run(download, signal)
+        return outcome
       },
     })
     const transfers = new TransferManager(

@@ -111,7 +111,7 @@ export class ContentFetch {
     const { id, mode, sources, discover } = this.#options
     const dummy = mode === 'dummy'
     try {
-      const { outcome, received } = await downloader.run(
+      const { outcome } = await downloader.run(
         {
           id,
           names: () => this.#names(),
@@ -124,7 +124,6 @@ export class ContentFetch {
         },
         this.#unwanted.signal,
       )
-      this.#progress.ended(received)
       if (outcome === 'done') this.#refuseMissing()
       for (const wish of [...this.#wishes.values()]) wish.resolve(outcome)
     } catch (error) {

@@ -156,7 +156,7 @@ describe('a folder', () => {
       source: () => peer,
       shelf: new MemoryShelf(),
       share,
-      file: async () => {},
+      file: async () => 'done',
       ...more,
     })
     const run = folders.run({ folder: 'a' as FileName, dummy: false, rate: () => rate }, stop.signal)

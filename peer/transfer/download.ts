@@ -32,10 +32,6 @@ export interface ProviderReport {
   readonly reason: string | undefined
   /** pieces that it has, as far as it told */
   readonly pieces: number
-  /** payload bytes that came from it, also those that were of no use */
-  readonly received: number
-  /** of these, verified and kept */
-  readonly verified: number
   /** bytes a second of late */
   readonly rate: number
 }
@@ -44,6 +40,8 @@ export interface ProviderReport {
 export interface DownloadObserver {
   /** The manifest is proven, and so many bytes are there already, verified. */
   onManifest?(manifest: Manifest, resumedBytes: number): void
+  /** Payload bytes came over the network, of use or not; never in a dummy conversation. */
+  onReceived?(bytes: number): void
   /** A piece from this peer is verified and on disk; in a dummy conversation, would be. */
   onVerified?(peer: PeerId, bytes: number, piece: number): void
   /** Providers came, went, or told what they have. */
@@ -63,6 +61,4 @@ export interface DownloadResult {
   readonly manifest: Manifest
   /** that came in this attempt and were kept; simulated: that would have */
   readonly bytes: number
-  /** payload bytes that came over the network, also those that were of no use */
-  readonly received: number
 }

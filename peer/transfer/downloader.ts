@@ -89,10 +89,9 @@ export class Downloader {
       observer?.onManifest?.(manifest, store.resumedBytes)
       if (store.damaged > 0)
         observer?.onNote?.(`pieces on disk that were damaged since and are fetched again: ${store.damaged}`)
-      let received = 0
       // Once more where something else changed the file behind our back.
       do {
-        received += await this.#fetchMissing(attempt, store)
+        await this.#fetchMissing(attempt, store)
         if (store.complete) continue
         const { simulators } = providers
         if (simulators) return await this.#simulate({ ...attempt, providers: simulators })
@@ -101,7 +100,7 @@ export class Downloader {
       observer?.onWhole?.()
       for (const [name, { message }] of await store.publish(download.names()))
         observer?.onNote?.(`not kept as "${name}": ${message}`)
-      return { outcome: 'done', manifest, bytes: manifest.size - store.resumedBytes, received }
+      return { outcome: 'done', manifest, bytes: manifest.size - store.resumedBytes }
     } finally {
       leave?.()
       if (store.blank && !signal.aborted) await store.discard()
@@ -109,8 +108,7 @@ export class Downloader {
     }
   }
 
-  /** @returns payload bytes that came */
-  async #fetchMissing(attempt: Attempt, store: PieceStore): Promise<number> {
+  async #fetchMissing(attempt: Attempt, store: PieceStore): Promise<void> {
     const { download, manifest, signal } = attempt
     const state = new SwarmState(manifest, store.missing())
     const part = this.#share.enter({ own: () => download.rate?.(), fetching: () => state.fetching })
@@ -131,7 +129,6 @@ export class Downloader {
       part.leave()
       unlisten()
     }
-    return swarm.received
   }
 
   async #simulate(attempt: Attempt): Promise<DownloadResult> {
@@ -143,7 +140,7 @@ export class Downloader {
     const swarm = new Swarm({ ...this.#swarmDeps(attempt, state), sink, keep: () => {} }, this.#options)
     await swarm.run(signal)
     if (!state.complete) throw nobodyLeft(providers.faults, false)
-    return { outcome: 'simulated', manifest, bytes: manifest.size, received: 0 }
+    return { outcome: 'simulated', manifest, bytes: manifest.size }
   }
 
   #swarmDeps({ download, providers }: Attempt, state: SwarmState) {

@@ -189,11 +189,10 @@ export class Fetcher {
     if (!folders) throw new NetworkError('unavailable', 'this peer can not fetch folders: fetch their files one by one')
     const progress = new FetchProgress(this.#deps, transfer.before)
     transfer.attach(progress)
-    const { outcome, received, failed, faults } = await folders.run(
+    const { outcome, failed, faults } = await folders.run(
       { folder, as, dummy: transfer.mode === 'dummy', rate: () => transfer.limit ?? undefined, observer: progress },
       signal,
     )
-    progress.ended(received)
     for (const fault of faults) transfer.note(fault)
     if (failed === 0) return outcome
     const told = `${failed} ${failed === 1 ? 'file' : 'files'} of "${folder}/" could not be fetched: ask again`

@@ -18,9 +18,7 @@ export interface Known {
   readonly state: 'idle' | 'connected' | 'cooling' | 'banned' | 'simulates'
   /** why it was dropped or banned last */
   readonly fault: NetworkError | undefined
-  /** payload bytes that came from it */
-  received: number
-  /** of these, verified and of use */
+  /** payload bytes from it that were verified and of use */
   verified: number
   /** pieces that it told of */
   pieces: number
@@ -84,7 +82,6 @@ export class KnownProviders {
       source,
       state: 'idle',
       fault: undefined,
-      received: 0,
       verified: 0,
       pieces: 0,
       coolUntil: 0,

@@ -67,6 +67,7 @@ export class Run {
 
   piece(bytes = PIECE, peer = this.from[0]): this {
     this.#came += bytes
+    this.download.observer?.onReceived?.(bytes)
     this.download.observer?.onVerified?.(peer as PeerId, bytes, 0)
     return this
   }
@@ -77,7 +78,7 @@ export class Run {
     download.observer?.onWhole?.()
     for (const name of names) if (!this.refused.has(name)) this.#landing.set(name, download.id)
     const manifest = { id: download.id, size: this.#came, pieceSize: PIECE, hashes: Buffer.alloc(0) }
-    this.#resolve({ outcome: download.dummy ? 'simulated' : 'done', manifest, bytes: this.#came, received: this.#came })
+    this.#resolve({ outcome: download.dummy ? 'simulated' : 'done', manifest, bytes: this.#came })
   }
 
   fail(error: unknown): void {

@@ -523,7 +523,7 @@ describe('a cancelled transfer', () => {
 
 describe('a folder', () => {
   const folder = 'lectures' as FileName
-  const result: FolderResult = { outcome: 'done', files: 3, bytes: 30, received: 33, faults: [], failed: 0 }
+  const result: FolderResult = { outcome: 'done', files: 3, bytes: 30, faults: [], failed: 0 }
   let asked: FolderDownload[]
   let answer: Promise<FolderResult>
 
@@ -553,6 +553,7 @@ describe('a folder', () => {
     const { observer, rate } = asked[0]!
     expect(rate?.()).toBe(77)
     observer?.onListed?.({ files: 5, bytes: 50 }, { files: 2, bytes: 20 })
+    observer?.onReceived?.(33)
     observer?.onVerified?.('P1' as PeerId, 30)
     observer?.onFiles?.(3, 30)
     expect(manager.get(begun.transfer)).toMatchObject({
@@ -562,6 +563,36 @@ describe('a folder', () => {
     })
     open()
     expect(await ended(manager, begun)).toMatchObject({ state: 'done', received: 33, file: 'lectures/' })
+  })
+
+  test('that is paused counts what lands until it has stopped', async () => {
+    const { open, opened } = latch()
+    answer = opened.then(() => Promise.reject(new NetworkError('cancelled', 'cancelled')))
+    const { transfer } = manager.start({ folder })
+    await expect.poll(() => asked.length).toBe(1)
+    const { observer } = asked[0]!
+    observer?.onListed?.({ files: 5, bytes: 50 }, { files: 0, bytes: 0 })
+    observer?.onVerified?.('P1' as PeerId, 30)
+    expect(manager.pause(transfer)).toMatchObject({ state: 'paused', bytes: 30, files: { done: 0 } })
+    observer?.onFiles?.(3, 30)
+    open()
+    await expect.poll(() => manager.get(transfer)).toMatchObject({ state: 'paused', bytes: 30, files: { done: 3 } })
+  })
+
+  test('that was cancelled is waited for before a stop is over', async () => {
+    const { open, opened } = latch()
+    answer = opened.then(() => Promise.reject(new NetworkError('cancelled', 'cancelled')))
+    const { transfer } = manager.start({ folder })
+    await expect.poll(() => asked.length).toBe(1)
+    manager.cancel(transfer)
+    let stopped = false
+    const stopping = manager.stop().then(() => {
+      stopped = true
+    })
+    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve))
+    expect(stopped).toBe(false)
+    open()
+    await stopping
   })
 
   test('of which files are missing has failed, and names some of them', async () => {

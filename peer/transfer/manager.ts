@@ -71,6 +71,8 @@ export class TransferManager {
   readonly #fetcher: Fetcher
   readonly #transfers = new Map<string, Transfer>()
   readonly #active = new Map<string, Active>()
+  /** under way, also those of transfers that were cancelled */
+  readonly #attempts = new Set<Promise<void>>()
   readonly #stopping = new AbortController()
   #count: number
   #saving: Promise<void> | undefined
@@ -222,9 +224,8 @@ export class TransferManager {
   async stop(): Promise<void> {
     this.#saveNow()
     this.#stopping.abort()
-    const active = [...this.#active.values()]
-    for (const { attempt } of active) attempt.abort()
-    await Promise.all(active.map(({ finished }) => finished))
+    for (const { attempt } of this.#active.values()) attempt.abort()
+    await Promise.all(this.#attempts)
     await this.#fetcher.over()
   }
 
@@ -280,7 +281,10 @@ export class TransferManager {
   #launch(active: Active): void {
     active.attempt = new AbortController()
     const { signal } = active.attempt
-    active.finished = active.finished.then(() => this.#run(active, signal))
+    const finished = active.finished.then(() => this.#run(active, signal))
+    active.finished = finished
+    this.#attempts.add(finished)
+    void finished.then(() => this.#attempts.delete(finished))
   }
 
   /** Attempts until it ends, or is stopped: then whoever stopped it has said how it stands. */
@@ -291,7 +295,7 @@ export class TransferManager {
         const outcome = await this.#fetcher.fetch(transfer, request!, active, signal)
         if (!signal.aborted) transfer.end(outcome)
       } catch (error) {
-        if (signal.aborted) return
+        if (signal.aborted) return transfer.stopped()
         if (active.perseveres && isAbsence(error)) {
           transfer.noteOnce(asNetworkError(error).message)
           await this.#wait(active, retryMs, signal)

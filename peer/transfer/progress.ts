@@ -40,12 +40,14 @@ export class FetchProgress implements DownloadObserver, FolderObserver {
   readonly #throughput = new Throughput()
   /** verified bytes of each peer, also of attempts before */
   readonly #given = new Map<PeerId, number>()
-  readonly #givenBefore: number
   readonly #before: Before
-  #received: number | undefined
+  /** in this attempt, as `#resumed` and `#fetched` */
+  #received = 0
   #size: number | null = null
-  #bytes = 0
+  /** bytes that were here, verified, when they were looked at */
   #resumed = 0
+  /** bytes that were verified since */
+  #fetched = 0
   #pieces: FetchProgressBody['pieces'] = null
   #files: FetchProgressBody['files'] = null
   #reports: readonly ProviderReport[] = []
@@ -55,7 +57,6 @@ export class FetchProgress implements DownloadObserver, FolderObserver {
   constructor(deps: { clock: Clock }, before: Before = NOTHING_BEFORE) {
     this.#clock = deps.clock
     for (const { peer, bytes } of before.providers) this.#given.set(peer, (this.#given.get(peer) ?? 0) + bytes)
-    this.#givenBefore = sum(this.#given.values())
     this.#before = before
   }
 
@@ -76,12 +77,22 @@ export class FetchProgress implements DownloadObserver, FolderObserver {
     this.#begin(total.bytes, here.bytes)
   }
 
+  onPartHere(bytes: number): void {
+    this.#resumed += bytes
+    this.#changed()
+  }
+
+  /** Told with the next change: that of `onVerified` is hardly ever far. */
+  onReceived(bytes: number): void {
+    this.#received += bytes
+  }
+
   onVerified(peer: PeerId, bytes: number): void {
-    this.#bytes += bytes
+    this.#fetched += bytes
     this.#given.set(peer, (this.#given.get(peer) ?? 0) + bytes)
     // A piece that was damaged on disk since comes twice.
     if (this.#pieces) this.#pieces.verified = Math.min(this.#pieces.total, this.#pieces.verified + 1)
-    this.#throughput.add(this.#clock.now(), this.#bytes)
+    this.#throughput.add(this.#clock.now(), this.#fetched)
     this.#changed()
   }
 
@@ -124,21 +135,15 @@ export class FetchProgress implements DownloadObserver, FolderObserver {
     this.#begin(size, size)
   }
 
-  /** `received`: payload bytes that came over the network in this attempt. */
-  ended(received: number): void {
-    this.#received = received
-    this.#changed()
-  }
-
   snapshot(): FetchProgressBody {
-    const reported = sum(this.#reports.map(({ received }) => received))
-    const came = this.#received ?? Math.max(reported, sum(this.#given.values()) - this.#givenBefore)
+    const bytes = this.#resumed + this.#fetched
     return {
       size: this.#size,
-      bytes: this.#size === null ? this.#bytes : Math.min(this.#size, this.#bytes),
+      // What was damaged on disk since comes twice.
+      bytes: this.#size === null ? bytes : Math.min(this.#size, bytes),
       // A piece that was written as an attempt was stopped, and not counted any more, was not there before.
       resumed_bytes: this.#before.size === null ? this.#resumed : Math.min(this.#resumed, this.#before.resumed_bytes),
-      received: this.#before.received + came,
+      received: this.#before.received + this.#received,
       pieces: this.#pieces && { ...this.#pieces },
       files: this.#files,
       rate: this.#throughput.rate(this.#clock.now()),
@@ -163,8 +168,8 @@ export class FetchProgress implements DownloadObserver, FolderObserver {
 
   #begin(size: number, here: number): void {
     this.#size = size
-    this.#bytes = here
     this.#resumed = here
+    this.#fetched = 0
     this.#throughput.restart()
     this.#enter('running')
   }
@@ -177,10 +182,4 @@ export class FetchProgress implements DownloadObserver, FolderObserver {
   #changed(): void {
     for (const listener of this.#listeners) listener()
   }
-}
-
-function sum(numbers: Iterable<number>): number {
-  let total = 0
-  for (const number of numbers) total += number
-  return total
 }

@@ -13,7 +13,7 @@ test('the conversation of a push is open already, and can be no second time', as
   const downloader = {
     run: async (download: Download) => {
       downloads.push(download)
-      return { outcome: 'done', manifest, bytes: 10, received: 10 }
+      return { outcome: 'done', manifest, bytes: 10 }
     },
   } as unknown as Downloader
   const receiver = new Receiver({ landing, downloader })

@@ -110,8 +110,6 @@ export class Swarm {
   #hints = HINTS_AT_ONCE
   #hintsAt: number
   #flushing = false
-  /** payload bytes that came, also those of no use */
-  received = 0
 
   constructor(deps: SwarmDeps, options: SwarmOptions = {}) {
     const { clock, sink, rate } = deps
@@ -298,8 +296,7 @@ export class Swarm {
         return
       case 'bytes':
         live.coming -= event.bytes
-        known.received += event.bytes
-        this.received += event.bytes
+        if (!sink.dummy) observer?.onReceived?.(event.bytes)
         state.bytes(key, event.bytes, now)
         return
       case 'abandoned':
@@ -472,7 +469,7 @@ function laneOf({ source }: Known): string {
 }
 
 function reportOf(known: Known, state: SwarmState, now: number): ProviderReport {
-  const { received, verified, fault, pieces, source } = known
+  const { fault, pieces, source } = known
   const { peer, address } = source
   const lanes = [state.report(address, now), state.report(laneOf(known), now)]
   return {
@@ -481,8 +478,6 @@ function reportOf(known: Known, state: SwarmState, now: number): ProviderReport 
     state: known.state === 'connected' ? 'connected' : known.state === 'banned' ? 'banned' : 'dropped',
     reason: known.state === 'connected' ? undefined : known.state === 'simulates' ? 'only simulates' : fault?.message,
     pieces,
-    received,
-    verified,
     rate: lanes.reduce((sum, { rate }) => sum + rate, 0),
   }
 }

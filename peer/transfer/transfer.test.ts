@@ -96,6 +96,7 @@ describe('the numbers of a transfer', () => {
     const { transfer, progress } = begun(clock, 50_000)
     for (let i = 0; i < 10; i++) {
       clock.advance(1000)
+      progress.onReceived(i < 5 ? 1000 : 4000)
       progress.onVerified(P1, i < 5 ? 1000 : 4000)
     }
     expect(transfer.snapshot()).toMatchObject({
@@ -111,17 +112,49 @@ describe('the numbers of a transfer', () => {
     const { transfer, progress } = begun(new ManualClock())
     const base = { pieces: 10, rate: 5 }
     progress.onProviders([
-      { ...base, peer: P1, address: 'a:1', state: 'banned', reason: 'sent wrong bytes', received: 300, verified: 0 },
-      { ...base, peer: P2, address: 'b:1', state: 'connected', reason: undefined, received: 200, verified: 200 },
+      { ...base, peer: P1, address: 'a:1', state: 'banned', reason: 'sent wrong bytes' },
+      { ...base, peer: P2, address: 'b:1', state: 'connected', reason: undefined },
     ])
     progress.onVerified(P2, 200)
     expect(transfer.snapshot()).toMatchObject({
-      received: 500,
       providers: [
         { peer: 'P2', address: 'b:1', state: 'connected', reason: null, pieces: 10, bytes: 200, rate: 5 },
         { peer: 'P1', address: 'a:1', state: 'banned', reason: 'sent wrong bytes', bytes: 0 },
       ],
     })
+  })
+
+  test('count what came of no use, also where it fails and nobody is left who gave it', () => {
+    const { transfer, progress } = begun(new ManualClock())
+    progress.onReceived(500)
+    progress.onVerified(P2, 200)
+    progress.onProviders([])
+    transfer.end('failed')
+    expect(transfer.snapshot()).toMatchObject({ received: 500, bytes: 200 })
+  })
+
+  test('of a folder whose large file was begun before begin with what is here of it', () => {
+    const clock = new ManualClock()
+    const transfer = new Transfer({ clock }, { number: '1', mode: 'real' })
+    const attempt = () => {
+      const progress = new FetchProgress({ clock }, transfer.before)
+      transfer.attach(progress)
+      return progress
+    }
+    const first = attempt()
+    first.onListed({ files: 2, bytes: 1100 }, { files: 0, bytes: 0 })
+    first.onVerified(P1, 500)
+    first.onFiles(1)
+    transfer.pause()
+    transfer.resume()
+    const second = attempt()
+    second.onListed({ files: 2, bytes: 1100 }, { files: 1, bytes: 100 })
+    second.onPartHere(400)
+    expect(transfer.snapshot()).toMatchObject({ bytes: 500, resumed_bytes: 0, files: { total: 2, done: 1 }, rate: 0 })
+    second.onVerified(P1, 600)
+    second.onFiles(1)
+    transfer.end('done')
+    expect(transfer.snapshot()).toMatchObject({ bytes: 1100, size: 1100, resumed_bytes: 0, files: { done: 2 } })
   })
 
   test('say once what goes wrong again and again', () => {
@@ -148,6 +181,7 @@ describe('the numbers of a transfer', () => {
     progress.onVerified(P1, 3000)
     transfer.pause()
     progress.onVerified(P1, 7)
+    progress.onReceived(4000)
     clock.advance(60_000)
     expect(transfer.snapshot()).toMatchObject({ state: 'paused', bytes: 4000, seconds: 2, rate: 0 })
     transfer.resume()
@@ -155,8 +189,8 @@ describe('the numbers of a transfer', () => {
     transfer.attach(again)
     again.onManifest({ size: 100_000, pieceSize: 100 }, 4007)
     clock.advance(1000)
+    again.onReceived(96_000)
     again.onVerified(P2, 95_993)
-    again.ended(96_993)
     transfer.end('done')
     expect(transfer.snapshot()).toMatchObject({ bytes: 100_000, resumed_bytes: 1000, received: 100_000, seconds: 3 })
     expect(transfer.snapshot().providers.map(({ peer, bytes }) => [peer, bytes])).toEqual([

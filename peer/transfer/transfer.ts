@@ -130,6 +130,13 @@ export class Transfer {
     this.#enter('paused')
   }
 
+  /** Its attempt has let go: what came while it was being paused counts, such as files that were verified and landed. */
+  stopped(): void {
+    if (this.ended || !this.#former) return
+    this.#last = this.#former.snapshot()
+    this.changed()
+  }
+
   resume(): void {
     this.#activeSince = this.#clock.now()
     this.#enter('queued')

@@ -1,8 +1,8 @@
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { ManualClock, systemClock } from '../../../common/clock.ts'
 import { NetworkError } from '../../../common/errors.ts'
 import { type ContentId, type FileName, type PeerId, parseFileName } from '../../../common/ids.ts'
-import { contentIdOf } from '../../../common/merkle.ts'
+import { contentIdOf, manifestOf } from '../../../common/merkle.ts'
 import { DownloadShare } from '../download-share.ts'
 import { MAX_SMALL } from '../small-source.ts'
 import { patternOf } from '../transfer.fixture.ts'
@@ -25,10 +25,11 @@ class Setup {
   readonly shelf = new MemoryShelf()
   readonly notes: string[] = []
   readonly verified = new Map<string, number>()
-  readonly onFile = vi.fn<FolderDownloadsDeps['file']>(async () => {})
+  readonly onFile = vi.fn<FolderDownloadsDeps['file']>(async () => 'done')
   readonly cancel = new AbortController()
   listed: unknown
   landed = 0
+  received = 0
 
   run(
     peers: readonly MemorySmallPeer[],
@@ -63,6 +64,9 @@ class Setup {
           onFiles: (files) => {
             this.landed += files
           },
+          onReceived: (bytes) => {
+            this.received += bytes
+          },
           onVerified: (peer, bytes) => this.verified.set(peer, (this.verified.get(peer) ?? 0) + bytes),
           onNote: (note) => this.notes.push(note),
         },
@@ -88,8 +92,9 @@ describe('a folder', () => {
     const p1 = new MemorySmallPeer('P1', texts(3000))
     const result = await setup.run([p1], rowsOf(3000, p1))
     const bytes = texts(3000).reduce((sum, { length }) => sum + length, 0)
-    expect(result).toEqual({ outcome: 'done', files: 3000, bytes, received: bytes, faults: [], failed: 0 })
+    expect(result).toEqual({ outcome: 'done', files: 3000, bytes, faults: [], failed: 0 })
     expect([setup.right(3000), setup.landed, p1.asked, p1.open_]).toEqual([3000, 3000, 3000, 0])
+    expect(setup.received).toBe(bytes)
     expect(setup.shelf.batches).toBeLessThan(20)
     expect(setup.listed).toEqual({ total: { files: 3000, bytes }, here: { files: 0, bytes: 0 } })
     expect(setup.verified).toEqual(new Map([['P1', bytes]]))
@@ -124,8 +129,9 @@ describe('a folder', () => {
     const setup = new Setup()
     const p1 = new MemorySmallPeer('P1', texts(1))
     const rows = ['a', 'b/c', 'd'].map((name) => row(`lectures/${name}`, textOf(0), p1))
-    expect(await setup.run([p1], rows)).toMatchObject({ files: 3, bytes: 27, received: 9 })
-    expect(p1.asked).toBe(1)
+    expect(await setup.run([p1], rows)).toMatchObject({ files: 3, bytes: 27 })
+    expect([p1.asked, setup.received]).toEqual([1, 9])
+    expect(setup.verified).toEqual(new Map([['P1', 27]]))
   })
 
   test('has its empty files made without asking anybody', async () => {
@@ -145,7 +151,8 @@ describe('a folder', () => {
       await new Promise((resolve) => setImmediate(resolve))
       now--
       if (names[0]!.endsWith('3')) throw new NetworkError('corrupt', 'no provider is left')
-      observer.onVerified('P1' as PeerId, 5)
+      observer.onVerified?.('P1' as PeerId, 5, 0)
+      return 'done'
     })
     const large = Array.from({ length: 8 }, (_, i) => row(`lectures/l${i}`, patternOf(MAX_SMALL + 1 + i), p1))
     const result = await setup.run([p1], [...rowsOf(1, p1), ...large])
@@ -153,12 +160,75 @@ describe('a folder', () => {
     expect(most).toBe(3)
   })
 
+  test.each([
+    ['empty', Buffer.alloc(0)],
+    ['one text', textOf(0)],
+  ])('of 5,000 files that are all %s lands in two batches at a time', async (_, data) => {
+    const setup = new Setup()
+    const p1 = new MemorySmallPeer('P1', [data])
+    const rows = Array.from({ length: 5000 }, (_, i) => row(`lectures/f${i}`, data, p1))
+    expect(await setup.run([p1], rows)).toMatchObject({ files: 5000, failed: 0 })
+    expect(setup.shelf.mostLanding).toBeLessThanOrEqual(512)
+    expect(setup.shelf.files.size).toBe(5000)
+  })
+
+  test('from many providers at once lands in two batches at a time', async () => {
+    const setup = new Setup()
+    const peers = Array.from({ length: 8 }, (_, i) => new MemorySmallPeer(`P${i}`, texts(5000)))
+    expect(await setup.run(peers, rowsOf(5000, ...peers))).toMatchObject({ files: 5000, failed: 0 })
+    expect([setup.shelf.mostLanding <= 512, setup.right(5000)]).toEqual([true, 5000])
+  })
+
+  test('at a low rate has each file land within a second of its coming', async () => {
+    const setup = new Setup()
+    const clock = new ManualClock()
+    const data = Array.from({ length: 3 }, (_, i) => patternOf(MAX_SMALL, i))
+    const p1 = new MemorySmallPeer('P1', data)
+    const rows = data.map((content, i) => row(`lectures/f${i}`, content, p1))
+    const running = setup.run([p1], rows, { download: { rate: () => MAX_SMALL / 20 }, deps: { clock } })
+    for (let file = 1; file <= 3; file++) {
+      await expect.poll(() => p1.asked).toBe(file)
+      await expect.poll(() => setup.received).toBe(file * MAX_SMALL)
+      clock.advance(1000)
+      await expect.poll(() => setup.landed).toBe(file)
+      clock.advance(19_000)
+    }
+    expect(await running).toMatchObject({ files: 3, failed: 0 })
+  })
+
+  test('has what is here of a large file counted once for each of its names', async () => {
+    const setup = new Setup()
+    const large = patternOf(MAX_SMALL + 10)
+    const p1 = new MemorySmallPeer('P1', [])
+    let here = 0
+    setup.onFile.mockImplementation(async (_, { observer }) => {
+      observer.onManifest?.(manifestOf(large), MAX_SMALL)
+      observer.onVerified?.('P1' as PeerId, 10, 1)
+      return 'done'
+    })
+    await setup.run(
+      [p1],
+      ['a', 'b'].map((name) => row(`lectures/${name}`, large, p1)),
+      {
+        download: {
+          observer: {
+            onPartHere: (bytes) => {
+              here += bytes
+            },
+            onVerified: (peer, bytes) => setup.verified.set(peer, bytes),
+          },
+        },
+      },
+    )
+    expect([here, setup.verified]).toEqual([2 * MAX_SMALL, new Map([['P1', 20]])])
+  })
+
   test('in a dummy run is counted and nothing is asked or written', async () => {
     const setup = new Setup()
     const p1 = new MemorySmallPeer('P1', texts(3))
     const result = await setup.run([p1], rowsOf(3, p1), { download: { dummy: true } })
-    expect(result).toMatchObject({ outcome: 'simulated', files: 3, bytes: 27, received: 0 })
-    expect([p1.asked, setup.shelf.files.size]).toEqual([0, 0])
+    expect(result).toMatchObject({ outcome: 'simulated', files: 3, bytes: 27 })
+    expect([p1.asked, setup.shelf.files.size, setup.received]).toEqual([0, 0, 0])
   })
 
   test('is fetched no faster than its rate', async () => {
@@ -273,6 +343,35 @@ describe('several providers', () => {
     expect(await setup.run([eco, real], rows)).toMatchObject({ outcome: 'done', files: 8, failed: 2 })
     expect(setup.notes).toContain('ECO is in dummy mode and only simulates')
   })
+
+  test('that simulate a large file make a simulation, too', async () => {
+    const setup = new Setup()
+    const eco = new MemorySmallPeer('ECO', [])
+    setup.onFile.mockResolvedValue('simulated')
+    const large = row('lectures/l', patternOf(MAX_SMALL + 1), eco)
+    expect(await setup.run([eco], [large])).toMatchObject({ outcome: 'simulated', files: 1, failed: 0 })
+    expect(setup.landed).toBe(0)
+    const real = new MemorySmallPeer('REAL', texts(1))
+    expect(await setup.run([real], [large, ...rowsOf(1, real)])).toMatchObject({ outcome: 'done', files: 1, failed: 1 })
+  })
+
+  test('that all have to wait for the rate are no leak of listeners', async () => {
+    const setup = new Setup()
+    const warnings: string[] = []
+    const note = ({ name }: Error) => warnings.push(name)
+    process.on('warning', note)
+    onTestFinished(() => void process.off('warning', note))
+    const clock = new ManualClock()
+    const data = Array.from({ length: 16 }, (_, i) => patternOf(MAX_SMALL, i))
+    const peers = Array.from({ length: 8 }, (_, i) => new MemorySmallPeer(`P${i}`, data))
+    const rows = data.map((content, i) => row(`lectures/f${i}`, content, ...peers))
+    const running = setup.run(peers, rows, { download: { rate: () => 1000 }, deps: { clock } })
+    await expect.poll(() => peers.filter(({ open_ }) => open_ > 0).length).toBe(8)
+    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve))
+    setup.cancel.abort()
+    await expect(running).rejects.toMatchObject({ code: 'cancelled' })
+    expect(warnings).toEqual([])
+  })
 })
 
 describe('what can go wrong here', () => {
@@ -285,6 +384,52 @@ describe('what can go wrong here', () => {
     expect([setup.shelf.files.size, setup.right(3000), p1.open_]).toEqual([512, 512, 0])
     setup.shelf.room = Number.POSITIVE_INFINITY
     expect(await setup.run([p1], rowsOf(3000, p1))).toMatchObject({ files: 3000 - 512, failed: 0 })
+  })
+
+  test.each([
+    ['empty', Buffer.alloc(0)],
+    ['one text', textOf(0)],
+  ])('a full disk ends a folder of 5,000 files that are all %s once, and no promise is left', async (_, data) => {
+    const setup = new Setup()
+    setup.shelf.room = 600
+    const unhandled: unknown[] = []
+    const note = (reason: unknown) => unhandled.push(reason)
+    process.on('unhandledRejection', note)
+    onTestFinished(() => void process.off('unhandledRejection', note))
+    const p1 = new MemorySmallPeer('P1', [data])
+    const rows = Array.from({ length: 5000 }, (_, i) => row(`lectures/f${i}`, data, p1))
+    await expect(setup.run([p1], rows)).rejects.toMatchObject({ message: expect.stringContaining('disk is full') })
+    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve))
+    expect([unhandled, setup.shelf.files.size]).toEqual([[], 512])
+  })
+
+  test('a cancelled run of one text under 5,000 names does not wait for all of them', async () => {
+    const setup = new Setup()
+    const p1 = new MemorySmallPeer('P1', texts(1))
+    const rows = Array.from({ length: 5000 }, (_, i) => row(`lectures/f${i}`, textOf(0), p1))
+    setup.shelf.onBatch = () => setup.cancel.abort()
+    await expect(setup.run([p1], rows)).rejects.toMatchObject({ code: 'cancelled' })
+    expect(setup.shelf.files.size).toBeLessThanOrEqual(3 * 256)
+  })
+
+  test('a large file that ends the folder is told when the others are over, too', async () => {
+    const setup = new Setup()
+    const p1 = new MemorySmallPeer('P1', [])
+    let running = 0
+    setup.onFile.mockImplementation(async ({ names }, _, signal) => {
+      running++
+      if (names[0]!.endsWith('0')) {
+        running--
+        throw new NetworkError('unavailable', 'the disk is full', { reason: 'disk_full' })
+      }
+      if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
+      await new Promise((resolve) => setImmediate(resolve))
+      running--
+      throw new NetworkError('cancelled', 'cancelled')
+    })
+    const rows = [0, 1, 2].map((i) => row(`lectures/l${i}`, patternOf(MAX_SMALL + 1 + i), p1))
+    await expect(setup.run([p1], rows)).rejects.toMatchObject({ message: 'the disk is full' })
+    expect([setup.onFile.mock.calls.length, running]).toEqual([3, 0])
   })
 
   test('a cancelled run keeps what was verified, and the next one fetches only the rest', async () => {

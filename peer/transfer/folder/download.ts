@@ -2,6 +2,7 @@ import type { Clock } from '../../../common/clock.ts'
 import { asNetworkError, NetworkError } from '../../../common/errors.ts'
 import { type FileName, type PeerId, printable } from '../../../common/ids.ts'
 import type { Shelf } from '../contents.ts'
+import type { DownloadObserver, DownloadResult } from '../download.ts'
 import { DownloadShare } from '../download-share.ts'
 import { Pacer } from '../pacer.ts'
 import type { SmallSource } from '../small-source.ts'
@@ -24,9 +25,14 @@ export interface FolderDownload {
 export interface FolderObserver {
   /** What there is to fetch, once it is known: files, bytes; of these, here already. */
   onListed?(total: { files: number; bytes: number }, here: { files: number; bytes: number }): void
-  /** Files that are verified and under their names now. */
+  /** Besides, so many bytes are here already, verified: of a large file that an earlier attempt left unfinished. */
+  onPartHere?(bytes: number): void
+  /** So many files more are verified and under their names. */
   onFiles?(files: number, bytes: number): void
+  /** So many bytes more of the folder are verified, thanks to this peer. What comes once may count for several names. */
   onVerified?(peer: PeerId, bytes: number): void
+  /** Payload bytes came over the network, of use or not. */
+  onReceived?(bytes: number): void
   onNote?(note: string): void
 }
 
@@ -35,7 +41,6 @@ export interface FolderResult {
   readonly files: number
   /** that came in this attempt and were kept */
   readonly bytes: number
-  readonly received: number
   /** files that could not be had, and why, in words for people; at most 50, `failed` counts all */
   readonly faults: readonly string[]
   readonly failed: number
@@ -45,13 +50,6 @@ export interface FolderResult {
 export interface FolderDownloader {
   /** @throws NetworkError `not_found` where nobody offers such a folder; `unavailable`; `cancelled`; `conflict` */
   run(download: FolderDownload, signal: AbortSignal): Promise<FolderResult>
-}
-
-/** How a large file of a folder is fetched: as any other download. */
-export interface LargeFileObserver {
-  onVerified(peer: PeerId, bytes: number): void
-  onReceived(bytes: number): void
-  onNote(note: string): void
 }
 
 export interface FolderDownloadsDeps {
@@ -65,14 +63,14 @@ export interface FolderDownloadsDeps {
   /** what small files may be fetched beside other downloads */
   share: DownloadShare
   /**
-   * Fetches one large file from these providers, and publishes it under its names.
+   * Fetches one large file from these providers, as any other download, and publishes it under its names.
    * @param rate bytes a second that it may fetch; undefined: no limit
    */
   file: (
     file: Wanted,
-    context: { rate: () => number | undefined; observer: LargeFileObserver },
+    context: { rate: () => number | undefined; observer: DownloadObserver },
     signal: AbortSignal,
-  ) => Promise<void>
+  ) => Promise<DownloadResult['outcome']>
 }
 
 export interface FolderDownloadsOptions extends SmallFetchOptions {
@@ -128,7 +126,6 @@ class Run {
   #worst: NetworkError | undefined
   #files = 0
   #bytes = 0
-  #received = 0
   /** the download's own limit, split among its small files and the large ones that are fetched now */
   readonly #own: DownloadShare
 
@@ -166,15 +163,17 @@ class Run {
     const abort = () => over.abort()
     this.#signal.addEventListener('abort', abort, { once: true })
     try {
-      // The first failure that ends one ends the other, and both are over before anyone is told.
-      const parts = [this.#fetchSmall(small, over.signal), this.#fetchLarge(large, over.signal)] as const
+      const queue = large.values()
+      const parts = [this.#fetchSmall(small, over.signal)]
+      while (parts.length <= (this.#options.maxLarge ?? 3)) parts.push(this.#fetchLarge(queue, over.signal))
+      // The first failure that ends one ends the others, and all are over before anyone is told.
       for (const part of parts) part.catch(abort)
       const ended = await Promise.allSettled(parts)
       if (this.#signal.aborted) throw new NetworkError('cancelled', 'cancelled: the files that came are kept')
-      for (const part of ended) if (part.status === 'rejected' && !isCancelled(part.reason)) throw part.reason
-      for (const part of ended) if (part.status === 'rejected') throw part.reason
-      const [simulated] = ended.map((part) => (part as PromiseFulfilledResult<readonly Wanted[]>).value)
-      return this.#settle(simulated!, here.files)
+      const failures = ended.flatMap((part) => (part.status === 'rejected' ? [part.reason] : []))
+      if (failures.length > 0) throw failures.find((reason) => !isCancelled(reason)) ?? failures[0]
+      const simulated = ended.flatMap((part) => (part.status === 'fulfilled' ? part.value : []))
+      return this.#settle(simulated, here.files)
     } finally {
       this.#signal.removeEventListener('abort', abort)
     }
@@ -198,10 +197,12 @@ class Run {
     return this.#result('done')
   }
 
+  /** @returns contents that only providers have which simulate */
   async #fetchSmall(contents: readonly Wanted[], signal: AbortSignal): Promise<readonly Wanted[]> {
     if (contents.length === 0) return []
     const { observer } = this.#download
     const writer = new BatchWriter({
+      clock: this.#deps.clock,
       shelf: this.#deps.shelf,
       onLanded: (files, bytes, landed) => {
         this.#count(landed.files, landed.bytes)
@@ -224,9 +225,7 @@ class Run {
           return pacer.take(bytes, until)
         },
         onVerified: (peer, bytes) => observer?.onVerified?.(peer, bytes),
-        onReceived: (bytes) => {
-          this.#received += bytes
-        },
+        onReceived: (bytes) => observer?.onReceived?.(bytes),
         onNote: (note) => observer?.onNote?.(note),
         onFailed: (content, fault) => this.#fail(content, fault),
       },
@@ -243,35 +242,36 @@ class Run {
     }
   }
 
-  async #fetchLarge(contents: readonly Wanted[], signal: AbortSignal): Promise<readonly Wanted[]> {
+  /** One file after another, until the queue is empty. @returns as `#fetchSmall` */
+  async #fetchLarge(queue: Iterable<Wanted>, signal: AbortSignal): Promise<readonly Wanted[]> {
     const { observer } = this.#download
-    const queue = contents.values()
-    const worker = async () => {
-      for (const file of queue) {
-        if (signal.aborted) throw new NetworkError('cancelled', 'cancelled')
-        const own = this.#own.enter({ fetching: () => true })
-        try {
-          const progress: LargeFileObserver = {
-            onVerified: (peer, bytes) => observer?.onVerified?.(peer, bytes),
-            onReceived: (bytes) => {
-              this.#received += bytes
-            },
-            onNote: (note) => observer?.onNote?.(`${printable(file.names[0]!)}: ${note}`),
-          }
-          await this.#deps.file(file, { rate: own.rate, observer: progress }, signal)
-          this.#count(file.names.length, file.names.length * file.size)
-          observer?.onFiles?.(file.names.length, file.names.length * file.size)
-        } catch (error) {
-          const fault = asNetworkError(error)
-          if (signal.aborted || fault.details.reason === 'disk_full') throw fault
-          this.#fail(file, fault)
-        } finally {
-          own.leave()
+    const simulated: Wanted[] = []
+    for (const file of queue) {
+      if (signal.aborted) throw new NetworkError('cancelled', 'cancelled')
+      const { names, size } = file
+      const own = this.#own.enter({ fetching: () => true })
+      try {
+        const progress: DownloadObserver = {
+          onManifest: (_, resumedBytes) => observer?.onPartHere?.(names.length * resumedBytes),
+          onVerified: (peer, bytes) => observer?.onVerified?.(peer, names.length * bytes),
+          onReceived: (bytes) => observer?.onReceived?.(bytes),
+          onNote: (note) => observer?.onNote?.(`${printable(names[0]!)}: ${note}`),
         }
+        const outcome = await this.#deps.file(file, { rate: own.rate, observer: progress }, signal)
+        if (outcome === 'simulated') simulated.push(file)
+        else {
+          this.#count(names.length, names.length * size)
+          observer?.onFiles?.(names.length, names.length * size)
+        }
+      } catch (error) {
+        const fault = asNetworkError(error)
+        if (signal.aborted || fault.details.reason === 'disk_full') throw fault
+        this.#fail(file, fault)
+      } finally {
+        own.leave()
       }
     }
-    await Promise.all(Array.from({ length: this.#options.maxLarge ?? 3 }, worker))
-    return []
+    return simulated
   }
 
   #count(files: number, bytes: number): void {
@@ -298,7 +298,6 @@ class Run {
       outcome,
       files: this.#files,
       bytes: this.#bytes,
-      received: this.#received,
       faults: this.#faults,
       failed: this.#failed,
     }

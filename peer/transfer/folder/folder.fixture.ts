@@ -12,6 +12,10 @@ export class MemoryShelf implements Shelf {
   /** files that the disk takes before it is full */
   room = Number.POSITIVE_INFINITY
   batches = 0
+  /** files that were on their way to the disk at one time */
+  mostLanding = 0
+  onBatch = () => {}
+  #landing = 0
 
   put(name: string, data: Buffer): void {
     this.files.set(name, { id: contentIdOf(data), data })
@@ -29,7 +33,11 @@ export class MemoryShelf implements Shelf {
 
   async landAll(files: readonly SmallFile[]): Promise<Shelved[]> {
     this.batches++
+    this.onBatch()
+    this.#landing += files.length
+    this.mostLanding = Math.max(this.mostLanding, this.#landing)
     await new Promise((resolve) => setImmediate(resolve))
+    this.#landing -= files.length
     if (this.files.size + files.length > this.room)
       throw new NetworkError('unavailable', 'the disk is full: free some space', { reason: 'disk_full' })
     return files.map(({ name, manifest, data }) => {

@@ -1,9 +1,10 @@
+import { setMaxListeners } from 'node:events'
 import type { Clock } from '../../../common/clock.ts'
 import { asNetworkError, NetworkError } from '../../../common/errors.ts'
 import type { PeerId } from '../../../common/ids.ts'
 import { EMPTY_ID, manifestOf } from '../../../common/merkle.ts'
 import type { SmallSource } from '../small-source.ts'
-import type { BatchWriter } from './batch-writer.ts'
+import type { BatchWriter, SmallFiles } from './batch-writer.ts'
 import type { FolderProvider } from './listing.ts'
 import type { Wanted } from './plan.ts'
 import { Simulating, SmallConversation, type SmallConversationOptions } from './small-conversation.ts'
@@ -15,6 +16,7 @@ export interface SmallFetchDeps {
   writer: Pick<BatchWriter, 'put'>
   paced: () => boolean
   pace: (bytes: number, signal: AbortSignal) => Promise<void> | undefined
+  /** `bytes` of the folder: those of a content count once for each of its names. */
   onVerified: (peer: PeerId, bytes: number) => void
   onReceived: (bytes: number) => void
   onNote: (note: string) => void
@@ -65,7 +67,8 @@ export class SmallFetch {
   async run(signal: AbortSignal): Promise<readonly Wanted[]> {
     try {
       // Empty contents need no provider.
-      for (const content of this.#empty) await this.#land(content, manifestOf(NOTHING), NOTHING)
+      for (const { names } of this.#empty)
+        await this.#land({ names, manifest: manifestOf(NOTHING), data: NOTHING }, signal)
       for (let pending = this.#pending(); pending.length > 0; pending = this.#pending())
         await this.#round(pending, signal)
     } catch (error) {
@@ -98,6 +101,8 @@ export class SmallFetch {
   /** Every provider is asked until it has nothing more, or is dropped. */
   async #round(providers: readonly FolderProvider[], outer: AbortSignal): Promise<void> {
     const over = new AbortController()
+    // Each conversation listens, and each that waits for its rate.
+    setMaxListeners(0, over.signal)
     const abort = () => over.abort()
     outer.addEventListener('abort', abort, { once: true })
     if (outer.aborted) abort()
@@ -136,8 +141,8 @@ export class SmallFetch {
             onReceived,
             onVerified: (content, manifest, data) => {
               rests = 0
-              this.#deps.onVerified(provider.peer, data.length)
-              return this.#land(content, manifest, data)
+              this.#deps.onVerified(provider.peer, content.names.length * data.length)
+              return this.#land({ names: content.names, manifest, data }, signal)
             },
             onRefused: (content, fault) => {
               if (!this.#queue.refused(content, provider)) this.#deps.onFailed(content, fault)
@@ -172,19 +177,11 @@ export class SmallFetch {
     }
   }
 
-  #land(content: Wanted, manifest: ReturnType<typeof manifestOf>, data: Buffer): Promise<void> | undefined {
-    try {
-      let waits: Promise<void> | undefined
-      for (const name of content.names) waits = this.#deps.writer.put({ name, manifest, data }) ?? waits
-      return waits?.catch(diskFailed)
-    } catch (error) {
-      diskFailed(error)
-    }
+  #land(content: SmallFiles, signal: AbortSignal): Promise<void> | undefined {
+    return this.#deps.writer.put(content, signal)?.catch((cause: unknown) => {
+      throw new DiskFailure('the disk takes no more', { cause })
+    })
   }
 }
 
 const NOTHING = Buffer.alloc(0)
-
-function diskFailed(cause: unknown): never {
-  throw new DiskFailure('the disk takes no more', { cause })
-}
