@@ -16,6 +16,8 @@ import { noteDegradation } from './steps.ts'
 import { efficiency, isThereAlready, summary } from './summary.ts'
 import { styled } from './text.ts'
 
+type TypedOptions = Omit<DownloadOptions, 'limit'> & { limit?: string }
+
 /** As long as a timer can wait. */
 const MAX_WAIT_S = 2_000_000
 
@@ -34,7 +36,10 @@ export function define(command: Command, cli: Cli): void {
     .option('--id <digits>', 'of several contents with this name the one whose id begins so', parseIdBeginning)
     .addOption(viaOption().conflicts(['maestro', 'peer']))
     .option('--dummy', 'simulate: the whole conversation, but no byte moves')
-    .addOption(new Option('--limit <rate>', 'bytes a second at most, such as 5MB/s or 40Mbit').argParser(parseRate))
+    .option(
+      '--limit <rate>',
+      'bytes a second at most, such as 5MB/s or 40Mbit, or none (default: what the agent may download)',
+    )
     .addOption(
       new Option(
         '--wait <seconds>',
@@ -57,11 +62,12 @@ export function define(command: Command, cli: Cli): void {
       'after',
       `
 Without -o it lands in the agent's shared folder, and so is offered onward. Every byte is verified. Ctrl-C pauses it in
-the agent, and the same command goes on with it; an interrupted one keeps what it has.
+the agent, and the same command goes on with it. With -o, --maestro or --peer Ctrl-C stops it: what arrived is kept
+beside the place where it lands, and the same command resumes.
 
 "1.08 of the bound" at the end compares its time with the least that its bytes could have taken: all of it at the rate
-of the best second. That is what a taker can see; how fast the lines of others are, it can't. A download of less than
-two seconds is too short to tell.
+of the best second. That is what a taker can see; how fast the lines of others are, it can't. It is left out for less
+than two seconds, which is too short to tell, and for a download that waited, was paused or got another limit.
 
 Examples:
   peer download film.mkv
@@ -74,21 +80,35 @@ Examples:
   peer download lectures/
   peer download film.mkv --maestro http://192.168.1.10:9000 -o .`,
     )
-    .action(async (text: string, options: DownloadOptions) => {
+    .action(async (text: string, { limit: rate, ...given }: TypedOptions) => {
+      // Here and not as it is read: the library takes null, which is no limit, for a parser that failed.
+      const options: DownloadOptions = rate === undefined ? given : { ...given, limit: parseRate(rate) }
       const here = options.output !== undefined || options.maestro !== undefined || options.peer !== undefined
       if (text.endsWith('/')) return throughAgent(folderRequest(text, here, options), options, await cli.agent(), cli)
       const query = parseQuery(text)
       const fetch = here ? (await import('./leech.ts')).leech : file
-      await fetch(query, options, cli).catch((error: unknown) => {
+      await fetch(query, options, cli).catch(async (error: unknown) => {
         const known = asNetworkError(error)
         if (known.code !== 'not_found' || options.id !== undefined) throw known
-        throw new NetworkError('not_found', `${known.message}${beginningHint(query)}`, known.details, known)
+        const hint = (await folderHint(query, options, cli)) + beginningHint(query)
+        throw new NetworkError('not_found', `${known.message}${hint}`, known.details, known)
       })
     })
 }
 
+/** Where nobody has a file of this name, it may be a folder's. */
+async function folderHint({ file }: ExactQuery, { maestro, peer }: DownloadOptions, cli: Cli): Promise<string> {
+  if (file === undefined || maestro !== undefined || peer !== undefined) return ''
+  const agent = await cli.agent()
+  const { peers } = await agent.locate({ q: file }).catch(() => ({ peers: [] }))
+  return peers.some((found) => found.file.startsWith(`${file}/`)) ? `; did you mean the folder "${file}/"?` : ''
+}
+
 function folderRequest(text: string, here: boolean, { id, via }: DownloadOptions): TransferRequest {
-  const folder = parseFileName(text.replace(/\/+$/, ''))
+  const name = text.replace(/\/+$/, '')
+  if (name === '')
+    throw new NetworkError('invalid', `"${text}" names no folder: it is fetched by its name, such as lectures/`)
+  const folder = parseFileName(name)
   if (here)
     throw new NetworkError(
       'invalid',

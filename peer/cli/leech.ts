@@ -16,6 +16,7 @@ import { shareText, show } from './follow.ts'
 import { Patience } from './patience.ts'
 import type { ExactQuery } from './query.ts'
 import { efficiency, type Fetched, summary } from './summary.ts'
+import { rate, styled } from './text.ts'
 
 /** Downloads in this process, to a path of this machine. */
 export async function leech(query: ExactQuery, options: DownloadOptions, cli: Cli): Promise<void> {
@@ -25,12 +26,17 @@ export async function leech(query: ExactQuery, options: DownloadOptions, cli: Cl
   const { id, name, via, steps } = choice
   const path = await destination(name, options.output)
   const there = await sizeThere(path, id, cli)
+  const limit = there === undefined ? await limitOf(options, cli) : null
   const progress = new FetchProgress({ clock: systemClock })
+  let disturbed = false
+  progress.listen(() => {
+    disturbed ||= progress.phase === 'waiting'
+  })
   const begin = performance.now()
   let state: Fetched['state'] = 'done'
   try {
     if (there !== undefined) progress.alreadyHere(there)
-    else state = await fetchTo(path, choice, progress, clients, options, cli)
+    else state = await fetchTo(path, choice, progress, clients, { ...options, limit }, cli)
   } finally {
     for (const note of progress.notes) cli.out.note(note)
     if (options.explain) explain({ steps, providers: progress.snapshot().providers }, cli.out)
@@ -38,9 +44,25 @@ export async function leech(query: ExactQuery, options: DownloadOptions, cli: Cl
   const seconds = (performance.now() - begin) / 1000
   const { waiting: _, ...numbers } = progress.snapshot()
   const fetched = { ...numbers, state, seconds }
+  const bound = efficiency({ ...fetched, disturbed })
   const { notes } = progress
-  cli.out.document({ file: name, id, path, via, ...fetched, ...efficiency(fetched), steps, notes })
-  cli.out.line(...summary({ ...fetched, via, name: basename(path), where: `in ${path}` }))
+  cli.out.document({ file: name, id, path, via, limit, ...fetched, ...bound, steps, notes })
+  cli.out.line(...summary({ ...fetched, disturbed, via, name: basename(path), where: `in ${path}` }))
+}
+
+/**
+ * Bytes a second at most; null: no limit. Where none is given, what the agent may download at present: the line is the
+ * same. Who names a Maestro or a peer does without the agent, and so without its limit.
+ */
+async function limitOf({ limit, maestro, peer }: DownloadOptions, cli: Cli): Promise<number | null> {
+  if (limit !== undefined || maestro !== undefined || peer !== undefined) return limit ?? null
+  const agent = await cli.agent()
+  // To a stranger it does not tell them.
+  const limits = await agent.limits().catch(() => undefined)
+  const now = limits?.now.download ?? null
+  if (now !== null)
+    cli.out.note(styled('dim', `at most ${rate(now)}, as the agent may download now; --limit RATE is another`))
+  return now
 }
 
 async function fetchTo(
@@ -83,7 +105,7 @@ async function fetchTo(
     if (cli.io.signal.aborted)
       throw new NetworkError(
         'cancelled',
-        `cancelled${share}: what arrived is kept, and the same command resumes`,
+        `stopped${share}: what arrived is kept, and the same command resumes`,
         {},
         error,
       )

@@ -48,6 +48,7 @@ describe('usage', () => {
       ['transfers', 'limit', '3', '5', 'MB/s'],
       /a rate has no space in it, as in 5MB\/s; see "peer transfers limit --help"/,
     ],
+    [['download', 'x', '--limit', '40', 'Mbit'], /a rate has no space in it/],
     [['limits', 'set', '--download', '40', 'Mbit'], /a rate has no space in it, .*; see "peer limits set --help"/],
     [['locate', 'x', '--via'], /--via is given without its <strategy>; see/],
     [['completion', 'tcsh'], /<shell> is "tcsh": it must be one of bash, zsh, fish, powershell; see/],

@@ -92,6 +92,32 @@ test('a download to a path asks the agent who has it, and leaves nothing else th
   expect((await bytesOf('out/film.mkv')).equals(FILM)).toBe(true)
 })
 
+test('a download to a path is as slow as the agent has to be, unless it is given a limit', async () => {
+  const download = (...args: string[]) => on(p2, 'download', 'film.mkv', '-o', join(folder, 'limited.mkv'), ...args)
+  await on(p2, 'limits', 'set', '--download', '500KB/s')
+  try {
+    const interrupt = new AbortController()
+    const { stderr, code } = start(['download', 'film.mkv', '-o', join(folder, 'limited.mkv'), '--agent', p2], {
+      signal: interrupt.signal,
+    })
+    await expect
+      .poll(() => stderr.text)
+      .toBe('at most 500 kB/s, as the agent may download now; --limit RATE is another\n')
+    await expect.poll(() => readdir(folder)).toContainEqual(expect.stringMatching(/\.part$/))
+    interrupt.abort()
+    expect(await code).toBe(1)
+    expect(stderr.text).toMatch(/\npeer: stopped( at \d+ %)?: what arrived is kept, and the same command resumes\n$/)
+    const limited = JSON.parse((await download('--json')).stdout)
+    expect(limited).toMatchObject({ limit: 500_000, state: 'done' })
+    expect(limited.peak_rate).toBeLessThan(1_000_000)
+    await rm(join(folder, 'limited.mkv'))
+    const free = await download('--limit', 'none')
+    expect(free).toMatchObject({ code: 0, stderr: '' })
+  } finally {
+    await on(p2, 'limits', 'reset')
+  }
+})
+
 test('a download with no agent comes from the peer that is named', async () => {
   const path = join(folder, 'mine.mkv')
   const { stdout, code } = await run(['download', 'film.mkv', '--peer', p1, '-o', path, '--json'])

@@ -275,6 +275,8 @@ describe('download by the agent', () => {
     agent.transfer = [done()]
     await on('download', 'film.mkv', '--limit', '5MB/s')
     expect(agent.requests[0]?.body).toEqual({ file: 'film.mkv', limit: 5_000_000 })
+    await on('download', 'film.mkv', '--limit', 'none')
+    expect(agent.requests.findLast(({ method }) => method === 'POST')?.body).toEqual({ file: 'film.mkv', limit: null })
     expect(await on('download', 'film.mkv', '--limit', 'fast')).toMatchObject({ code: 2 })
   })
 
@@ -381,6 +383,47 @@ describe('download of a folder', () => {
   ])('elsewhere or otherwise is wrong usage: %j', async (args, message) => {
     const { code, stderr } = await on('download', 'lectures/', ...args)
     expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(message) })
+  })
+})
+
+test.each(['/', '//'])('download of %s is wrong usage, and says what a folder is named like', async (typed) => {
+  expect(await on('download', typed)).toEqual({
+    code: 2,
+    stdout: '',
+    stderr: `peer: "${typed}" names no folder: it is fetched by its name, such as lectures/\n`,
+  })
+})
+
+describe('download of what nobody offers', () => {
+  const missing = () => {
+    const message = 'nobody offers "lectures": "peer search TEXT" finds parts of names, "peer network" shows who is up'
+    agent.transfer = [transfer('failed', { error: { code: 'not_found', message } })]
+    return message
+  }
+
+  test('asks whether the folder of this name was meant, where there is one', async () => {
+    const message = missing()
+    agent.located.peers = [provider('P2', 'my lectures/x'), provider('P2', 'lectures/week1.pdf')]
+    const { code, stderr } = await on('download', 'lectures')
+    expect([code, stderr]).toEqual([3, `peer: ${message}; did you mean the folder "lectures/"?\n`])
+  })
+
+  test('says no more where there is none, or nobody tells', async () => {
+    const message = missing()
+    agent.located.peers = [provider('P2', 'my lectures/x')]
+    expect((await on('download', 'lectures')).stderr).toBe(`peer: ${message}\n`)
+    agent.refusal = new NetworkError('internal', 'broken')
+    agent.refuses = (path) => path === '/locate'
+    expect((await on('download', 'lectures')).stderr).toBe(`peer: ${message}\n`)
+  })
+
+  test('to a path asks the same', async () => {
+    agent.located.steps = [step('maestro', 'nothing', 'http://m:9000')]
+    const { code, stderr } = await on('download', 'lectures', '-o', folder)
+    expect([code, stderr]).toEqual([
+      3,
+      'peer: nobody offers "lectures": "peer search TEXT" finds parts of names, "peer network" shows who is up\n',
+    ])
   })
 })
 

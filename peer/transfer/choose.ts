@@ -53,5 +53,8 @@ function nothing(what: string, steps: readonly LookupStep[]): NetworkError {
     const asked = steps.filter(isDown).map((step) => step.asked)
     return new NetworkError('unavailable', `nobody who could know ${what} answers: asked ${asked.join(', ')}`)
   }
-  return new NetworkError('not_found', `nobody offers ${what}: search for part of its name, or see who is up`)
+  return new NetworkError(
+    'not_found',
+    `nobody offers ${what}: "peer search TEXT" finds parts of names, "peer network" shows who is up`,
+  )
 }
