@@ -1,5 +1,5 @@
 import { existsSync, readFileSync, truncateSync } from 'node:fs'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { ManualClock, systemClock } from '../../common/clock.ts'
 import { NetworkError } from '../../common/errors.ts'
 import type { FileName } from '../../common/ids.ts'
@@ -7,7 +7,7 @@ import { HASH_SIZE, MIN_PIECE_SIZE, manifestOf } from '../../common/merkle.ts'
 import type { Hasher } from '../hashing/hasher.ts'
 import { WorkerHasher } from '../hashing/worker-hasher.ts'
 import { Downloader, type DownloaderOptions } from './downloader.ts'
-import type { Frame } from './source.ts'
+import type { Frame, PieceSource } from './source.ts'
 import {
   type Behaviour,
   framesOfPiece,
@@ -124,6 +124,35 @@ describe('a download', () => {
     await run
     expect(received()).toBe(film.length)
     expect(source.requested.sort()).toEqual([0, 1, 2, 3, 4, 5, 6])
+  })
+
+  test('whose manifest 20 providers keep to themselves has no leak of listeners', async () => {
+    const warnings: string[] = []
+    const note = ({ name }: Error) => warnings.push(name)
+    process.on('warning', note)
+    onTestFinished(() => void process.off('warning', note))
+    const clock = new ManualClock()
+    let asked = 0
+    const sources = Array.from({ length: 20 }, (_, i) => {
+      const source: PieceSource = new MemorySource(`P${i}`, film)
+      source.manifest = (_, signal) => {
+        asked++
+        return new Promise((_, reject) => {
+          signal.addEventListener('abort', () => reject(new NetworkError('cancelled', 'cancelled')), { once: true })
+        })
+      }
+      return source
+    })
+    const over = new AbortController()
+    const content = { id: manifestOf(film).id, names: () => [NAME], sources, dummy: false, patient: false }
+    const run = new Downloader({ landing, hasher, clock }).run(content, over.signal)
+    for (let i = 1; i <= 20; i++) {
+      await expect.poll(() => asked).toBe(i)
+      clock.advance(1000)
+    }
+    over.abort()
+    await expect(run).rejects.toMatchObject({ code: 'cancelled' })
+    expect(warnings).toEqual([])
   })
 
   test('takes from all providers at once, and each piece from one of them', async () => {

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { Clock } from '../../common/clock.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import type { ContentId } from '../../common/ids.ts'
@@ -162,6 +163,8 @@ export class Downloader {
     const { clock } = this.#deps
     const over = new AbortController()
     const bound = AbortSignal.any([signal, over.signal])
+    // Each call listens until it is answered.
+    setMaxListeners(0, bound)
     const asked: Promise<Manifest>[] = []
     const first = () => Promise.any(asked).catch(() => undefined)
     try {

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { Clock } from '../../common/clock.ts'
 import { NetworkError } from '../../common/errors.ts'
 import type { ContentId, PeerId } from '../../common/ids.ts'
@@ -38,6 +39,12 @@ class Inbox<T> implements AsyncIterable<T> {
   }
 }
 
+/** As real sources do: every conversation of a swarm hears of the end of it. */
+function listen(signal: AbortSignal, onAbort: () => void): void {
+  setMaxListeners(0, signal)
+  signal.addEventListener('abort', onAbort, { once: true })
+}
+
 /** A provider that says what a test tells it to, and remembers what it was told. */
 export class ScriptedSource implements PieceSource {
   readonly peer: PeerId
@@ -67,7 +74,7 @@ export class ScriptedSource implements PieceSource {
     this.opened++
     const inbox = new Inbox<ProviderEvent>()
     this.#inbox = inbox
-    signal.addEventListener('abort', () => inbox.end(), { once: true })
+    listen(signal, () => inbox.end())
     return {
       want: (want) => this.wants.push(want),
       events: () => inbox,
@@ -104,7 +111,7 @@ export class UploadingSource implements PieceSource {
       wants.end()
       says.end()
     }
-    signal.addEventListener('abort', close, { once: true })
+    listen(signal, close)
     const open = { id: this.manifestOfAll.id, dummy: false, taker: undefined }
     const to = {
       send: async ({
