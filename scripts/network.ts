@@ -11,6 +11,7 @@ const PARTS = ['maestro', 'peer1', 'peer2', 'peer3'] as const
 const READY_MS = 20_000
 const children = new Map<string, ChildProcess>()
 let stopping = false
+let isUp = false
 
 function say(line: string): void {
   process.stdout.write(`${line}\n`)
@@ -37,7 +38,9 @@ function launch(part: string): void {
     children.delete(part)
     if (stopping) return
     const how = signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`
-    say(`${part} ${how}. The others go on; scripts/start_component.sh ${part} starts it again in another terminal.`)
+    if (children.size === 0 && isUp) say(`${part} ${how}. Everything has stopped.`)
+    else
+      say(`${part} ${how}. The others go on; scripts/start_component.sh ${part} starts it again in another terminal.`)
   })
 }
 
@@ -70,6 +73,7 @@ try {
     launch(part)
     await ready(part)
   }
+  isUp = true
   if (!stopping)
     say(`
 The network is up:

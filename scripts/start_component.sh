@@ -14,6 +14,8 @@ case $component in
   *) usage >&2 && exit 2 ;;
 esac
 shift
+# A person wants what the program says, and of its log only what went wrong; --log-level and P2P_LOG_LEVEL say otherwise.
+[ -t 2 ] && export P2P_LOG_LEVEL="${P2P_LOG_LEVEL:-error}"
 [ -f dist/peer/main.js ] || npm run --silent build
 
 case $component in

@@ -11,9 +11,10 @@ export function define(command: Command, cli: Cli): void {
       'after',
       `
 Completes commands, options, and the names of files in the network. It prints a script for your shell:
-  bash   source <(peer completion bash)        add it to ~/.bashrc
-  zsh    source <(peer completion zsh)         add it to ~/.zshrc, after compinit
-  fish   peer completion fish > ~/.config/fish/completions/peer.fish`,
+  bash         source <(peer completion bash)        add it to ~/.bashrc
+  zsh          source <(peer completion zsh)         add it to ~/.zshrc, after compinit
+  fish         peer completion fish > ~/.config/fish/completions/peer.fish
+  powershell   peer completion powershell | Out-String | Invoke-Expression        add it to $PROFILE`,
     )
     .action(async (shell: string) => {
       const tree = await completionTree(cli)
