@@ -90,12 +90,18 @@ export class Turns {
       return { bytes, wait }
     }
     this.#asking++
-    wait = wait
-      .finally(() => {
+    const passedLate = wait.then(
+      () => {
         this.#asking--
-      })
-      .then(() => passed(Math.max(1, this.#clock.now() - asked)))
-    return { bytes, wait }
+        passed(Math.max(1, this.#clock.now() - asked))
+      },
+      (error) => {
+        this.#asking--
+        this.#next()
+        throw error
+      },
+    )
+    return { bytes, wait: passedLate }
   }
 
   get #mayBegin(): boolean {
