@@ -20,8 +20,9 @@ export interface UploadDeps {
   buffers: FrameBuffers
   ledger: ContentLedger
   sink: ProviderSink
-  /** over the time that a frame waits to leave */
-  waits: readonly Watchdog[]
+  /** over the time that a frame waits to leave: until the taker is cut off, and until others go first */
+  stall: Watchdog
+  patience: Watchdog
   /** when takers are told of new pieces: thousands of small messages cost more than they are worth */
   soon: Gathered
   later: Gathered
@@ -35,11 +36,11 @@ const PACED_FRAME_MS = 250
 /** A frame that leaves within this was quick, and one that takes longer than that was slow, ms. */
 const QUICK_MS = 25
 const SLOW_MS = 1000
-/**
- * A frame has a part of this of what left quickly before it. What the system's buffers take at once says little of a
- * taker: one of 2 KB/s is to get whole frames in time, too.
- */
-const PROVEN_PART = 64
+/** What the system's buffers may take at once, bytes: that it left says little of the taker. Its frames are smaller meanwhile. */
+const BUFFERED = 4 * 1024 * 1024
+const FIRST_FRAME = 64 * 1024
+/** A large frame may take longer to leave, by what this rate takes for it, bytes a second. */
+const FRAME_RATE = 16_000
 
 /** One conversation's sending: what the taker wants, which piece is next, and its frames. */
 export class Upload implements Taker {
@@ -54,9 +55,11 @@ export class Upload implements Taker {
   #slot: Slot | undefined
   #turn: Turn | undefined
   /** the frame under way */
-  #sending: Promise<void> | undefined
-  /** bytes that left quickly, of late */
-  #proven = 0
+  #sending: { bytes: number; left: Promise<void> } | undefined
+  /** bytes that left */
+  #left = 0
+  /** how long the last frame took to leave, ms */
+  #took = 0
   /** the piece under way, and whether the taker has taken it back */
   #current = -1
   #takenBack = false
@@ -83,7 +86,7 @@ export class Upload implements Taker {
 
   /** @throws NetworkError as `Uploader.serve` */
   async run(wants: AsyncIterable<Want>): Promise<void> {
-    const { ledger, sink, waits } = this.#deps
+    const { ledger, sink } = this.#deps
     const holdings = this.#served.reader?.holdings
     const unlisten = holdings?.onVerified((piece) => this.#tell(piece))
     const abort = () => this.#change()
@@ -96,7 +99,7 @@ export class Upload implements Taker {
       // Its failure is met below, at the next look at what is wanted.
       void this.#listen(wants)
       for (let piece = await this.#next(); piece !== undefined; piece = await this.#next()) await this.#piece(piece)
-      await this.#flushed(waits)
+      await this.#flushed()
     } finally {
       this.#over = true
       this.#signal.removeEventListener('abort', abort)
@@ -205,7 +208,7 @@ export class Upload implements Taker {
       }
       this.heldUp()
       if (this.#ended) return undefined
-      await this.#flushed(this.#deps.waits)
+      await this.#flushed()
       if (!this.#changed)
         await new Promise<void>((resolve) => {
           this.#wake = resolve
@@ -223,7 +226,7 @@ export class Upload implements Taker {
 
   /** Sends one piece; its last frame may be under way still. */
   async #piece(index: number): Promise<void> {
-    const { ledger, sink, slots, waits } = this.#deps
+    const { ledger, sink, slots } = this.#deps
     this.#wanted[index] = 0
     this.#credit--
     this.#current = index
@@ -239,7 +242,7 @@ export class Upload implements Taker {
       sink.abandoned(index)
     }
     // Where others wait, what is under way must leave first: the slots bound the memory of all conversations together.
-    if (slots.contended) await this.#flushed(waits)
+    if (slots.contended) await this.#flushed()
     this.yieldSlot()
   }
 
@@ -276,9 +279,14 @@ export class Upload implements Taker {
     const { buffers, turns } = this.#deps
     const { rate } = this.#pacer
     if (turns.tight) return LEAF_SIZE
-    const [most, fit] =
-      rate === 0 ? [buffers.large, this.#proven / PROVEN_PART] : [buffers.small, (rate * PACED_FRAME_MS) / 1000]
-    return Math.max(LEAF_SIZE, Math.min(most, Math.floor(fit / LEAF_SIZE) * LEAF_SIZE))
+    if (rate > 0) {
+      const fit = (rate * PACED_FRAME_MS) / 1000
+      return Math.max(LEAF_SIZE, Math.min(buffers.small, Math.floor(fit / LEAF_SIZE) * LEAF_SIZE))
+    }
+    // The first one tells whether there is a limit.
+    if (this.#left === 0 || this.#took > SLOW_MS) return LEAF_SIZE
+    if (this.#left < BUFFERED) return Math.min(FIRST_FRAME, buffers.small)
+    return this.#took < QUICK_MS ? buffers.large : buffers.small
   }
 
   /** Waits for the limits; others have the slot meanwhile. @returns how many of these bytes may leave */
@@ -296,35 +304,37 @@ export class Upload implements Taker {
     return bytes
   }
 
-  async #flushed(waits: readonly Watchdog[]): Promise<void> {
-    const sending = this.#sending
-    if (!sending) return
-    for (const wait of waits) wait.begin()
+  async #flushed(): Promise<void> {
+    const { stall, patience } = this.#deps
+    if (!this.#sending) return
+    const { bytes, left } = this.#sending
+    stall.begin((bytes * 1000) / FRAME_RATE)
+    patience.begin()
     try {
-      await sending
+      await left
     } finally {
-      for (const wait of waits) wait.end()
+      stall.end()
+      patience.end()
     }
     this.#sending = undefined
   }
 
   async #send(frame: OutgoingFrame, bytes: number): Promise<void> {
-    const { buffers, clock, ledger, sink, waits } = this.#deps
-    await this.#flushed(waits)
+    const { buffers, clock, ledger, sink } = this.#deps
+    await this.#flushed()
     if (this.#fault) throw this.#fault
     if (this.#signal.aborted) throw new NetworkError('cancelled', 'the taker is gone')
     const begin = clock.now()
-    const sending = sink.send(frame).then(() => {
-      const ms = clock.now() - begin
-      if (ms < QUICK_MS) this.#proven = Math.min(this.#proven + frame.length, buffers.large * PROVEN_PART)
-      else this.#proven = ms < SLOW_MS ? this.#proven / 2 : 0
+    const left = sink.send(frame).then(() => {
+      this.#took = clock.now() - begin
+      this.#left += frame.length
       if (frame.length > 0) buffers.give(frame.buffer)
       ledger.bytes += frame.length
       this.#served.onSent?.(bytes)
     })
     // Its failure is met by whoever awaits it next, which may be after a read.
-    sending.catch(() => {})
-    this.#sending = sending
+    left.catch(() => {})
+    this.#sending = { bytes: frame.length, left }
   }
 
   /** A taker that has nothing to ask for is told soon, one that has is told of several pieces together. */

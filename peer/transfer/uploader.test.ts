@@ -222,7 +222,7 @@ describe('under a limit', () => {
     for (const taker of takers) taker.want({ credit: 3 })
     await run(10)
     const before = takers.map(({ frames }) => frames.length)
-    await run(4000)
+    await run(12_000)
     const after = takers.flatMap(({ frames }, i) => frames.slice(before[i]))
     expect(after.length).toBeGreaterThan(2)
     expect(after.filter(({ length }) => length > LEAF_SIZE).length).toBeLessThanOrEqual(1)
@@ -230,7 +230,7 @@ describe('under a limit', () => {
   })
 })
 
-test('a taker of 2 KB/s is given frames that it gets in time, and a fast one large ones', async () => {
+test('a taker of 4 KB/s is given frames that it gets in time, and a fast one large ones', async () => {
   const { clock, contents, uploader } = setUp()
   const slow = new FakeTaker(clock).from(uploader, contents, manifest)
   const fast = new FakeTaker(clock).from(uploader, contents, manifest)
@@ -238,7 +238,7 @@ test('a taker of 2 KB/s is given frames that it gets in time, and a fast one lar
   let taken = 0
   slow.takes = ({ length }) => {
     taken += length
-    return taken < 512 * 1024 ? 0 : length / 2
+    return taken < 512 * 1024 ? 0 : length / 4
   }
   slow.want({ add: [0, 8], credit: 8 })
   fast.want({ add: [0, 8], credit: 8 })
@@ -246,9 +246,9 @@ test('a taker of 2 KB/s is given frames that it gets in time, and a fast one lar
     clock.advance(1000)
     for (let j = 0; j < 4; j++) await turn()
   }
-  expect(longestSilence(slow)).toBeLessThan(12_000)
+  expect(longestSilence(slow)).toBeLessThan(20_000)
   expect(slow.frames.length).toBeGreaterThan(60)
-  expect(Math.max(...slow.frames.map(({ length }) => length))).toBe(LEAF_SIZE)
+  expect(slow.frames.slice(-50).map(({ length }) => length)).toEqual(Array(50).fill(LEAF_SIZE))
   for (let i = 0; i < 20; i++) {
     fast.want({ add: [0, 8], credit: 8 })
     for (let j = 0; j < 200; j++) await turn()

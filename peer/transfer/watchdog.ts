@@ -9,6 +9,7 @@ export class Watchdog {
   #limitMs: number
   #bark: () => void
   #since: number | undefined
+  #allowanceMs = 0
   #stopping = new AbortController()
   #running: Promise<void>
 
@@ -19,9 +20,10 @@ export class Watchdog {
     this.#running = this.#run()
   }
 
-  /** A wait begins, or has just made progress. */
-  begin(): void {
+  /** A wait begins, or has just made progress; this one may last longer by `allowanceMs`. */
+  begin(allowanceMs = 0): void {
     this.#since = this.#clock.now()
+    this.#allowanceMs = allowanceMs
   }
 
   end(): void {
@@ -40,7 +42,7 @@ export class Watchdog {
       const now = this.#clock.now()
       // A clock that was set back: the wait is as long as is known, from now on.
       if (this.#since !== undefined && this.#since > now) this.#since = now
-      const left = this.#since === undefined ? this.#limitMs : this.#since + this.#limitMs - now
+      const left = this.#limitMs + (this.#since === undefined ? 0 : this.#since + this.#allowanceMs - now)
       if (left <= 0) {
         this.#since = undefined
         this.#bark()
