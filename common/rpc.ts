@@ -36,7 +36,8 @@ const LIMITS = {
 const SERVER_OPTIONS: ChannelOptions = {
   ...LIMITS,
   'grpc.max_concurrent_streams': 1000,
-  'grpc.max_connection_idle_ms': 5 * 60_000,
+  // Without a call for so long, or without a first one.
+  'grpc.max_connection_idle_ms': 60_000,
   'grpc.keepalive_time_ms': 30_000,
   'grpc.keepalive_timeout_ms': 10_000,
   'grpc.default_compression_algorithm': compressionAlgorithms.identity,
@@ -44,7 +45,8 @@ const SERVER_OPTIONS: ChannelOptions = {
 
 const CHANNEL_OPTIONS: ChannelOptions = {
   ...LIMITS,
-  'grpc.client_idle_timeout_ms': 60_000,
+  // Before a server would close the connection, perhaps in the face of a call.
+  'grpc.client_idle_timeout_ms': 45_000,
   'grpc.keepalive_time_ms': 30_000,
   'grpc.keepalive_timeout_ms': 10_000,
   'grpc.enable_http_proxy': 0,

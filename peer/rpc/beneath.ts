@@ -1,8 +1,11 @@
-import { constants, type Http2Session, type ServerHttp2Stream } from 'node:http2'
-import { ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js'
+import type { Http2Session, ServerHttp2Stream } from 'node:http2'
+import { ServerInterceptingCall, type ServerInterceptor, type ServerListener } from '@grpc/grpc-js'
+import { hostOf, oneParty } from '../../common/address.ts'
 import { NetworkError } from '../../common/errors.ts'
 import { toStatus } from '../../common/rpc.ts'
 import { type Slot, Slots } from '../transfer/slots.ts'
+import { HostSlots } from './hosts.ts'
+import { cutStream, type Sessions } from './sessions.ts'
 
 /**
  * What grpc-js has no public way to do, done on the private parts beneath a server call: a bound on request messages for
@@ -11,84 +14,162 @@ import { type Slot, Slots } from '../transfer/slots.ts'
  */
 interface Beneath {
   readonly stream?: ServerHttp2Stream
+  /** of messages as they come */
   readonly decoder?: { maxReadMessageLength: number }
+  /** of messages that came compressed */
+  maxReceiveMessageSize?: number
 }
 
 export interface MethodBounds {
-  /** bytes of one request message */
+  /** bytes of a request message */
   maxMessage: number
-  /** calls of this method that are read at the same time; the next ones wait unread */
-  maxReading?: number
+  /** bytes of those after the first one, where it is different */
+  maxNext?: number
   /** calls of this method open at the same time; the next ones are refused */
-  maxOpen?: number
+  maxOpen: number
+  /** of one host (default: all of them) */
+  maxOfHost?: number
+  /** calls of this method that are worked on at the same time, those of one host in half of the places; the next ones wait */
+  maxReading?: number
+  /** the request is here by then, and waits for its place afterwards; absent: it has its place before it is read, ms */
+  bodyMs?: number
   /** the whole call is over by then, ms */
   maxMs?: number
-  /** bytes that may be on their way here before they are read */
-  window?: number
 }
 
 const TOO_MANY = new NetworkError('limited', 'too many such calls at this peer: try again later')
-/** How long a client may take to end its side of a call that is over, ms. */
+const TOO_MANY_OF_HOST = new NetworkError('limited', 'too many such calls from this address: try again later')
+/** How long a client may take to end its side of a call that is over, and of one that was refused, ms. */
 const LINGER_MS = 10_000
+const LINGER_REFUSED_MS = 1000
 
-/** Bounds for each method by its path; `others` for those not named. */
-export function boundCalls(bounds: Readonly<Record<string, MethodBounds>>, others: MethodBounds): ServerInterceptor {
-  const slots = new Map<string, { reading: Slots | undefined; open: Slots | undefined }>()
-  for (const [path, { maxReading, maxOpen }] of Object.entries(bounds))
-    slots.set(path, {
-      reading: maxReading ? new Slots(maxReading) : undefined,
-      open: maxOpen ? new Slots(maxOpen) : undefined,
-    })
-  const widened = new WeakSet<Http2Session>()
+/** Bounds for each method by its path; `others` for those not named, together. */
+export function boundCalls(
+  bounds: Readonly<Record<string, MethodBounds>>,
+  others: MethodBounds,
+  sessions?: Sessions,
+): ServerInterceptor {
+  const places = new Map(Object.entries(bounds).map(([path, bound]) => [path, new Places(bound)]))
+  const otherPlaces = new Places(others)
 
   return ({ path }, call) => {
-    const { stream, decoder } = call as unknown as Beneath
+    const beneath = call as unknown as Beneath
+    const { stream } = beneath
     const bound = bounds[path] ?? others
-    if (decoder) decoder.maxReadMessageLength = bound.maxMessage
+    boundMessages(beneath, bound.maxMessage)
     if (!stream) return new ServerInterceptingCall(call)
+    const heard = sessions?.watch(stream)
     const held: Slot[] = []
     const release = () => {
       for (const slot of held.splice(0)) slot.release()
     }
     const cutAfter = (ms: number) => {
-      const timer = setTimeout(() => stream.close(constants.NGHTTP2_CANCEL), ms).unref()
+      const timer = setTimeout(() => cutStream(stream), ms).unref()
       stream.once('close', () => clearTimeout(timer))
+      return timer
     }
     const gone = new AbortController()
     stream.once('close', () => {
       gone.abort()
       release()
     })
+    const of = places.get(path) ?? otherPlaces
+    const host = oneParty(hostOf(call.getPeer()) ?? '')
+    const opened = of.open(host)
+    if (opened instanceof NetworkError) {
+      call.sendStatus({ code: 8, details: '', ...toStatus(opened) })
+      cutAfter(LINGER_REFUSED_MS)
+      return new ServerInterceptingCall(call, { start: () => {} })
+    }
+    held.push(...opened)
     // This side is done. A client that never ends its own would keep the stream for good.
     stream.once('finish', () => {
       release()
       cutAfter(LINGER_MS)
     })
-    const { reading, open } = slots.get(path) ?? {}
-    if (open) {
-      const slot = open.tryAcquire()
-      if (slot) held.push(slot)
-      else call.sendStatus({ code: 8, details: '', ...toStatus(TOO_MANY) })
-    }
     if (bound.maxMs !== undefined) cutAfter(bound.maxMs)
-    if (bound.window !== undefined && stream.session) widen(stream.session, bound.window, widened)
-    if (!reading) return new ServerInterceptingCall(call)
+    const inPlace = (then: () => void) => {
+      if (bound.maxReading === undefined) return then()
+      of.read(host, gone.signal).then(
+        (slots) => {
+          held.push(...slots)
+          if (gone.signal.aborted) release()
+          else then()
+        },
+        () => {},
+      )
+    }
+    const { bodyMs, maxNext } = bound
+    const due = bodyMs === undefined ? undefined : cutAfter(bodyMs)
+    const listener: ServerListener = {
+      onReceiveMessage: (message, proceed) => {
+        heard?.()
+        if (maxNext !== undefined) boundMessages(beneath, maxNext)
+        proceed(message)
+      },
+      onReceiveHalfClose: (proceed) => {
+        clearTimeout(due)
+        if (due) inPlace(proceed)
+        else proceed()
+      },
+    }
     return new ServerInterceptingCall(call, {
       start: (next) => {
-        reading.acquire(gone.signal).then(
-          (slot) => {
-            held.push(slot)
-            next()
-          },
-          () => {},
-        )
+        if (due) next(listener)
+        else inPlace(() => next(listener))
       },
     })
   }
 }
 
-function widen(session: Http2Session, bytes: number, widened: WeakSet<Http2Session>): void {
-  if (widened.has(session)) return
+function boundMessages(beneath: Beneath, most: number): void {
+  if (beneath.decoder) beneath.decoder.maxReadMessageLength = most
+  beneath.maxReceiveMessageSize = most
+}
+
+/** The places for the calls of a method. */
+class Places {
+  readonly #open: Slots
+  readonly #openOfHost: HostSlots
+  readonly #reading: Slots | undefined
+  readonly #readingOfHost: HostSlots | undefined
+
+  constructor({ maxOpen, maxOfHost, maxReading }: MethodBounds) {
+    this.#open = new Slots(maxOpen)
+    this.#openOfHost = new HostSlots(maxOfHost ?? maxOpen)
+    this.#reading = maxReading === undefined ? undefined : new Slots(maxReading)
+    this.#readingOfHost = maxReading === undefined ? undefined : new HostSlots(Math.ceil(maxReading / 2))
+  }
+
+  /** What a call holds while it is open, or why it can't be. */
+  open(host: string): Slot[] | NetworkError {
+    const ofHost = this.#openOfHost.tryAcquire(host)
+    if (!ofHost) return TOO_MANY_OF_HOST
+    const slot = this.#open.tryAcquire()
+    if (slot) return [ofHost, slot]
+    ofHost.release()
+    return TOO_MANY
+  }
+
+  /** @throws NetworkError `cancelled` */
+  async read(host: string, gone: AbortSignal): Promise<Slot[]> {
+    if (!this.#reading || !this.#readingOfHost) return []
+    const ofHost = await this.#readingOfHost.acquire(host, gone)
+    try {
+      return [ofHost, await this.#reading.acquire(gone)]
+    } catch (error) {
+      ofHost.release()
+      throw error
+    }
+  }
+}
+
+const widened = new WeakSet<Http2Session>()
+
+/** Lets `bytes` be on their way here over this call before they are read; the session has one window for all its calls. */
+export function widenWindow(call: object, bytes: number): void {
+  const session = streamBeneath(call)?.session
+  if (!session || session.destroyed || widened.has(session)) return
   widened.add(session)
   session.settings({ initialWindowSize: bytes })
   session.setLocalWindowSize(bytes)
@@ -96,7 +177,8 @@ function widen(session: Http2Session, bytes: number, widened: WeakSet<Http2Sessi
 
 /** Ends a server call at once, with whatever is queued on it unsent. */
 export function resetCall(call: object): void {
-  streamBeneath(call)?.close(constants.NGHTTP2_CANCEL)
+  const stream = streamBeneath(call)
+  if (stream) cutStream(stream)
 }
 
 /**

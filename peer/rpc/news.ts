@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks'
 import { NetworkError } from '../../common/errors.ts'
 import { areRuns, lengthOf, type Runs } from '../transfer/runs.ts'
+import { Bucket } from './bucket.ts'
 
 /** Bytes of a message that is neither a frame nor tells of pieces: 64 contacts, a reason. */
 const MAX_TALK = 8 * 1024
@@ -44,30 +45,5 @@ export class News {
   talk(bytes = 0): void {
     if (bytes > MAX_TALK) throw new NetworkError('corrupt', `sent a message of ${bytes} bytes that is no frame`)
     if (!this.#talks.take()) throw new NetworkError('corrupt', 'told of others again and again')
-  }
-}
-
-class Bucket {
-  readonly #perMs: number
-  readonly #size: number
-  readonly #now: () => number
-  #left: number
-  #since: number
-
-  constructor({ perSecond, atOnce }: { perSecond: number; atOnce: number }, now: () => number) {
-    this.#perMs = perSecond / 1000
-    this.#size = atOnce
-    this.#now = now
-    this.#left = atOnce
-    this.#since = now()
-  }
-
-  take(): boolean {
-    const now = this.#now()
-    this.#left = Math.min(this.#size, this.#left + (now - this.#since) * this.#perMs)
-    this.#since = now
-    if (this.#left < 1) return false
-    this.#left--
-    return true
   }
 }

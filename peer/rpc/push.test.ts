@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
@@ -233,6 +234,43 @@ describe('a hostile push', () => {
     const answers = []
     for await (const answer of call) answers.push(TRANSFER_SERVICE.Push.responseDeserialize(answer as Buffer))
     expect(answers).toMatchObject([{ kind: 'result', result: { ok: false, code: 'invalid' } }])
+  })
+
+  test('to a peer that takes none is refused before anything of it is read', async () => {
+    const client = new RawClient((await peer({ accept: false })).target)
+    cleanups.push(() => client.close())
+    const call = client.bytes(TRANSFER_SERVICE.Push.path)
+    const [answer] = await once(call, 'data')
+    expect(TRANSFER_SERVICE.Push.responseDeserialize(answer)).toMatchObject({ result: { code: 'forbidden' } })
+    expect((await call.status).code).toBe(0)
+  })
+
+  test.each([
+    [
+      'takers without number',
+      () => Buffer.concat([Buffer.from([0x2a, 0x80, 0x80, 0x20]), Buffer.alloc(524_288, '0a00', 'hex')]),
+    ],
+    ['more than an offer', () => Buffer.alloc(10 * 1024 * 1024)],
+  ])('that begins with %s is cut', async (_, message) => {
+    const client = new RawClient((await peer()).target)
+    cleanups.push(() => client.close())
+    const call = client.bytes(TRANSFER_SERVICE.Push.path)
+    call.resume()
+    call.write(message())
+    expect((await call.status).code).not.toBe(0)
+  })
+
+  test('whose pusher tells of the same pieces again and again is cut', async () => {
+    const client = new RawClient((await peer()).target)
+    cleanups.push(() => client.close())
+    const call = client.bytes(TRANSFER_SERVICE.Push.path)
+    const { requestSerialize, responseDeserialize } = TRANSFER_SERVICE.Push
+    const offer = { filename: 'film.mkv', manifest: manifestToWire(manifestOf(film)), dummy: false }
+    call.write(requestSerialize({ kind: 'offer', offer }))
+    for (let i = 0; i < 1000; i++) call.write(requestSerialize({ kind: 'have', have: { pieces: [0, 21] } }))
+    const answers: unknown[] = []
+    for await (const answer of call) answers.push(responseDeserialize(answer as Buffer))
+    expect(answers.at(-1)).toMatchObject({ result: { ok: false, code: 'corrupt' } })
   })
 
   test.each<[string, number[]]>([

@@ -1,13 +1,12 @@
-import type { handleBidiStreamingCall, Server, UntypedServiceImplementation } from '@grpc/grpc-js'
+import type { Server, UntypedServiceImplementation } from '@grpc/grpc-js'
 import { ReflectionService } from '@grpc/reflection'
 import { HealthImplementation } from 'grpc-health-check'
-import { hostOf, oneParty } from '../../common/address.ts'
-import { NetworkError } from '../../common/errors.ts'
-import { closeRpc, createRpcServer, listenRpc, MAX_MESSAGE, toStatus } from '../../common/rpc.ts'
-import { boundCalls, type MethodBounds, streamBeneath } from './beneath.ts'
+import { closeRpc, createRpcServer, listenRpc, MAX_MESSAGE } from '../../common/rpc.ts'
+import { boundCalls, type MethodBounds } from './beneath.ts'
 import { FILE_SERVICE, REFLECTED, TRANSFER_SERVICE } from './codec.ts'
+import { MAX_FETCH_MESSAGE } from './fetch-messages.ts'
 import { type FileServiceDeps, FileServiceHandlers } from './file-service.ts'
-import { MAX_FRAME } from './frame-codec.ts'
+import { type SessionBounds, Sessions } from './sessions.ts'
 import { type SmallServiceDeps, SmallServiceHandlers } from './small-service.ts'
 import { type TransferServiceDeps, TransferServiceHandlers } from './transfer-service.ts'
 
@@ -27,23 +26,43 @@ export interface RpcServerOptions {
 /** An offer: the hashes of the largest manifest (8 MiB), its name, their framing. */
 const MAX_OFFER = 9 * 1024 * 1024
 
-const SMALL: MethodBounds = { maxMessage: 64 * 1024, maxMs: 30_000 }
-const BOUNDS: Record<string, MethodBounds> = {
-  [FILE_SERVICE.Upload.path]: { maxMessage: MAX_MESSAGE, maxReading: 8, maxMs: 120_000 },
-  [FILE_SERVICE.Download.path]: { maxMessage: 64 * 1024, maxReading: 8, maxMs: 120_000 },
-  // A small question with an answer of up to 8 MiB, which is in memory until it is taken.
-  [TRANSFER_SERVICE.GetManifest.path]: { ...SMALL, maxReading: 32 },
-  [TRANSFER_SERVICE.Fetch.path]: { maxMessage: 64 * 1024, maxOpen: 1000 },
-  [TRANSFER_SERVICE.FetchSmall.path]: { maxMessage: 64 * 1024, maxOpen: 32 },
-  [TRANSFER_SERVICE.Push.path]: { maxMessage: MAX_OFFER, maxOpen: 16, window: 4 * MAX_FRAME },
-}
-
+/** Bytes of a message that is no offer, no frame and no file. */
+const SMALL = 64 * 1024
+/** A small request is sent at once, with its head. */
+const BODY_MS = 2000
 /**
- * Conversations that one host may have open, of all that may be, so that three that mean ill still leave room for others.
+ * One host may have a part of the open calls, so that three that mean ill still leave room for others.
  * An agent opens two with a provider for each content, for at most 8 transfers: behind one address a lab of a hundred
  * agents may take what is shared here; takers that are refused ask again. Pushes are half of those received at a time.
  */
-const OF_ONE_HOST = { Fetch: 250, FetchSmall: 16, Push: 4 } as const
+const BOUNDS: Record<string, MethodBounds> = {
+  // A file waits for its place where it is, but for the window of its connection.
+  [FILE_SERVICE.Upload.path]: { maxMessage: MAX_MESSAGE, maxOpen: 64, maxOfHost: 16, maxReading: 8, maxMs: 120_000 },
+  [FILE_SERVICE.Download.path]: {
+    maxMessage: SMALL,
+    maxOpen: 256,
+    maxOfHost: 64,
+    maxReading: 8,
+    bodyMs: BODY_MS,
+    maxMs: 120_000,
+  },
+  // A small question with an answer of up to 8 MiB, which is in memory until it is taken.
+  [TRANSFER_SERVICE.GetManifest.path]: {
+    maxMessage: SMALL,
+    maxOpen: 1000,
+    maxOfHost: 250,
+    maxReading: 32,
+    bodyMs: BODY_MS,
+    maxMs: 30_000,
+  },
+  [TRANSFER_SERVICE.Fetch.path]: { maxMessage: SMALL, maxOpen: 1000, maxOfHost: 250 },
+  [TRANSFER_SERVICE.FetchSmall.path]: { maxMessage: SMALL, maxOpen: 32, maxOfHost: 16 },
+  [TRANSFER_SERVICE.Push.path]: { maxMessage: MAX_OFFER, maxNext: MAX_FETCH_MESSAGE, maxOpen: 16, maxOfHost: 4 },
+}
+/** Health watches and reflection are streams that stay open: they are bounded in number, not in time. */
+const OTHERS: MethodBounds = { maxMessage: SMALL, maxOpen: 256 }
+/** One host is a lab of a hundred agents at most. Who means well hardly ever takes a call back before it was heard. */
+const SESSIONS: SessionBounds = { max: 5000, maxOfHost: 500, resets: { perSecond: 10, atOnce: 100 } }
 
 /**
  * The peer's gRPC side: FileService, Transfer, health, reflection. Every call is bounded in message size, number and
@@ -52,6 +71,7 @@ const OF_ONE_HOST = { Fetch: 250, FetchSmall: 16, Push: 4 } as const
 export class RpcServer {
   #server: Server
   #health = new HealthImplementation({ '': 'SERVING' })
+  #sessions = new Sessions(SESSIONS)
   #graceMs: number
 
   constructor(deps: RpcServerDeps, options: RpcServerOptions) {
@@ -60,17 +80,16 @@ export class RpcServer {
     const files = new FileServiceHandlers(deps, { dummy })
     const transfer = new TransferServiceHandlers(deps, { dummy, idleMs: options.idleMs, host: options.host })
     const small = new SmallServiceHandlers(deps, { dummy })
-    // Health watches and reflection are streams that stay open: they are bounded in number, not in time.
-    this.#server = createRpcServer([boundCalls(BOUNDS, { maxMessage: SMALL.maxMessage })])
+    this.#server = createRpcServer([boundCalls(BOUNDS, OTHERS, this.#sessions)])
     this.#server.addService({ ...FILE_SERVICE }, {
       Upload: files.upload,
       Download: files.download,
     } as UntypedServiceImplementation)
     this.#server.addService({ ...TRANSFER_SERVICE }, {
       GetManifest: transfer.getManifest,
-      Fetch: ofOneHost(OF_ONE_HOST.Fetch, transfer.fetch),
-      Push: ofOneHost(OF_ONE_HOST.Push, transfer.push),
-      FetchSmall: ofOneHost(OF_ONE_HOST.FetchSmall, small.fetchSmall),
+      Fetch: transfer.fetch,
+      Push: transfer.push,
+      FetchSmall: small.fetchSmall,
     } as UntypedServiceImplementation)
     this.#health.addToServer(this.#server)
     new ReflectionService(REFLECTED).addToServer(this.#server)
@@ -80,38 +99,14 @@ export class RpcServer {
    * Listens; the answer is the port in fact, also where 0 was asked for.
    * @throws NetworkError `unavailable` where the port is taken
    */
-  start(ip: string, port: number): Promise<number> {
-    return listenRpc(this.#server, ip, port)
+  async start(ip: string, port: number): Promise<number> {
+    const bound = await listenRpc(this.#server, ip, port)
+    this.#sessions.guard(this.#server)
+    return bound
   }
 
   async stop(): Promise<void> {
     this.#health.setStatus('', 'NOT_SERVING')
     await closeRpc(this.#server, this.#graceMs)
-  }
-}
-
-/** The handler, which refuses calls from a host that has so many open already. */
-function ofOneHost<Request, Answer>(
-  most: number,
-  handler: handleBidiStreamingCall<Request, Answer>,
-): handleBidiStreamingCall<Request, Answer> {
-  const open = new Map<string, number>()
-  return (call) => {
-    const stream = streamBeneath(call)
-    const host = oneParty(hostOf(call.getPeer()) ?? '')
-    const before = open.get(host) ?? 0
-    if (before >= most) {
-      const refusal = new NetworkError('limited', 'too many such calls from this address: try again later')
-      return void call.emit('error', toStatus(refusal))
-    }
-    if (stream && !stream.destroyed) {
-      open.set(host, before + 1)
-      stream.once('close', () => {
-        const left = open.get(host)! - 1
-        if (left > 0) open.set(host, left)
-        else open.delete(host)
-      })
-    }
-    handler(call)
   }
 }

@@ -12,6 +12,7 @@ import {
   type ProviderOutput,
   type TakerMessage,
 } from './codec.ts'
+import type { News } from './news.ts'
 
 /** Between calls of grpc-js and the conversations of `transfer/`. */
 
@@ -20,17 +21,23 @@ export function messagesOf<T>(call: Readable): AsyncIterableIterator<T> {
   return call.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<T>
 }
 
-/** What a provider says, in the words of `transfer/`. */
-export async function* saysOf(messages: AsyncIterable<ProviderMessage>, who: string): AsyncGenerator<ProviderSays> {
+/** What a provider says, in the words of `transfer/`, within the bounds of `news`. */
+export async function* saysOf(
+  messages: AsyncIterable<ProviderMessage>,
+  who: string,
+  news: News,
+): AsyncGenerator<ProviderSays> {
   for await (const message of messages) {
     switch (message.kind) {
       case 'frame':
         yield message
         break
       case 'have':
+        news.have(message.have.pieces)
         yield { kind: 'have', pieces: message.have.pieces }
         break
       case 'takers':
+        news.talk()
         yield { kind: 'takers', contacts: contactsOfWire(message.takers.contacts) }
         break
       case 'abandoned':

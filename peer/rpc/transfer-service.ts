@@ -13,7 +13,7 @@ import type { Receiver } from '../transfer/receiver.ts'
 import type { Contact, PieceSink } from '../transfer/source.ts'
 import type { Uploader } from '../transfer/uploader.ts'
 import { Watchdog } from '../transfer/watchdog.ts'
-import { resetCall, streamBeneath } from './beneath.ts'
+import { resetCall, streamBeneath, widenWindow } from './beneath.ts'
 import {
   contactOfWire,
   contentIdOfWire,
@@ -26,7 +26,8 @@ import {
   type WireContact,
   type WireManifest,
 } from './codec.ts'
-import { encodePrefixedFrame, prefixed } from './frame-codec.ts'
+import { encodePrefixedFrame, MAX_FRAME, prefixed } from './frame-codec.ts'
+import { News } from './news.ts'
 import { CallSink, CallWire, messagesOf, saysOf, type WriteMessage, wantsOf, writeThrough } from './streams.ts'
 
 export interface TransferServiceDeps {
@@ -45,6 +46,9 @@ export interface TransferServiceOptions {
   /** the host that others reach this peer at */
   host: () => string
 }
+
+/** Bytes of a push that may be on their way here, once its offer was accepted. */
+const PUSH_WINDOW = 4 * MAX_FRAME
 
 type Result = Extract<TakerMessage, { kind: 'result' }>['result']
 type FetchCall = ServerDuplexStream<TakerMessage, ProviderOutput>
@@ -128,6 +132,7 @@ export class TransferServiceHandlers {
   }
 
   async #receive(call: PushCall, idle: Watchdog, gone: AbortSignal): Promise<Result> {
+    this.#deps.receiver.accept()
     const messages = messagesOf<ProviderMessage>(call)
     idle.begin()
     const first = await messages.next()
@@ -141,7 +146,9 @@ export class TransferServiceHandlers {
       .replace(/^[^A-Za-z0-9]+/, '') as PeerId
     const open = (sink: PieceSink) => {
       const { size, pieceSize } = sink.manifest
-      const says = allTold(saysOf(messages, from), pieceCount(size, pieceSize), idle)
+      const pieces = pieceCount(size, pieceSize)
+      const says = allTold(saysOf(messages, from, new News(pieces)), pieces, idle)
+      widenWindow(call, PUSH_WINDOW)
       return new Intake(sink, new CallWire(call, says, () => idle.end()))
     }
     const offer = { filename, id: contentIdOfWire(manifest.content_id), claim: manifestOfWire(manifest), dummy }

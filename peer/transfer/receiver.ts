@@ -56,11 +56,19 @@ export class Receiver {
   }
 
   /**
+   * Before anything of an offer is read.
+   * @throws NetworkError `forbidden` where this peer takes no uploads
+   */
+  accept(): void {
+    if (!this.#accept) throw new NetworkError('forbidden', 'this peer takes no uploads')
+  }
+
+  /**
    * The name under which an upload may land here, and whether exactly this content is there already.
    * @throws NetworkError `forbidden` where this peer takes no uploads; `invalid` name; `conflict` where the name is taken
    */
   admit(filename: string, id: ContentId): { name: FileName; here: boolean } {
-    if (!this.#accept) throw new NetworkError('forbidden', 'this peer takes no uploads')
+    this.accept()
     const name = parseFileName(filename)
     const existing = this.#deps.landing.existing(name)
     if (existing !== undefined && existing !== id)

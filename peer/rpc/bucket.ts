@@ -1,0 +1,45 @@
+export interface Rate {
+  readonly perSecond: number
+  /** what may come at once, after a time in which nothing did */
+  readonly atOnce: number
+}
+
+/** Something that may happen so often on average. */
+export class Bucket {
+  readonly #rate: Rate
+  readonly #now: () => number
+  #left: number
+  #since: number
+
+  /** @param now ms */
+  constructor(rate: Rate, now: () => number) {
+    this.#rate = rate
+    this.#now = now
+    this.#left = rate.atOnce
+    this.#since = now()
+  }
+
+  /** Nothing was taken of late. */
+  get full(): boolean {
+    this.#refill()
+    return this.#left === this.#rate.atOnce
+  }
+
+  get empty(): boolean {
+    this.#refill()
+    return this.#left < 1
+  }
+
+  /** Whether it may happen once more. */
+  take(): boolean {
+    if (this.empty) return false
+    this.#left--
+    return true
+  }
+
+  #refill(): void {
+    const now = this.#now()
+    this.#left = Math.min(this.#rate.atOnce, this.#left + ((now - this.#since) * this.#rate.perSecond) / 1000)
+    this.#since = now
+  }
+}

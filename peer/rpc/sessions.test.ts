@@ -1,0 +1,122 @@
+import { once } from 'node:events'
+import { type ClientHttp2Session, connect } from 'node:http2'
+import { connect as createSocket } from 'node:net'
+import { Metadata, type ServerDuplexStream, type UntypedServiceImplementation } from '@grpc/grpc-js'
+import { afterEach, expect, test } from 'vitest'
+import { createRpcServer, listenRpc } from '../../common/rpc.ts'
+import { boundCalls } from './beneath.ts'
+import { TRANSFER_SERVICE } from './codec.ts'
+import { prefixed } from './frame-codec.ts'
+import { type SessionBounds, Sessions } from './sessions.ts'
+
+const { path } = TRANSFER_SERVICE.Fetch
+const cleanups: (() => void)[] = []
+afterEach(() => {
+  for (const cleanup of cleanups.splice(0).reverse()) cleanup()
+})
+
+/** A server whose calls are answered with headers, and stay open. */
+async function serve(bounds: Partial<SessionBounds>) {
+  let now = 0
+  const all = { max: 100, maxOfHost: 100, resets: { perSecond: 10, atOnce: 100 }, ...bounds }
+  const sessions = new Sessions(all, () => now)
+  const server = createRpcServer([boundCalls({}, { maxMessage: 1024, maxOpen: 1000 }, sessions)])
+  const calls: ServerDuplexStream<unknown, unknown>[] = []
+  server.addService(
+    { Fetch: TRANSFER_SERVICE.Fetch } as never,
+    {
+      Fetch: (call: ServerDuplexStream<unknown, unknown>) => {
+        calls.push(call)
+        call.sendMetadata(new Metadata())
+      },
+    } as unknown as UntypedServiceImplementation,
+  )
+  const port = await listenRpc(server, '127.0.0.1', 0)
+  cleanups.push(() => server.forceShutdown())
+  sessions.guard(server)
+  const open = (localAddress = '127.0.0.1') => {
+    const createConnection = () => createSocket({ port, host: '127.0.0.1', localAddress })
+    const session = connect('http://127.0.0.1', { createConnection })
+    session.on('error', () => {})
+    session.setMaxListeners(0)
+    cleanups.push(() => session.destroy())
+    return session
+  }
+  return { open, calls, pass: (ms: number) => (now += ms) }
+}
+
+function call(session: ClientHttp2Session) {
+  const head = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' }
+  const stream = session.request(head, { endStream: false })
+  stream.on('error', () => {})
+  return stream
+}
+
+/** Whether calls over it are answered, or it is closed instead. */
+async function isServed(session: ClientHttp2Session): Promise<boolean> {
+  const served = once(call(session), 'response').then(
+    () => true,
+    () => false,
+  )
+  return Promise.race([served, once(session, 'close').then(() => false)])
+}
+
+test('one host has a part of the connections, which it gets back as it closes some', async () => {
+  const { open } = await serve({ maxOfHost: 2 })
+  const first = open('127.0.0.2')
+  expect(await isServed(first)).toBe(true)
+  expect(await isServed(open('127.0.0.2'))).toBe(true)
+  expect(await isServed(open('127.0.0.2'))).toBe(false)
+  expect(await isServed(open('127.0.0.3'))).toBe(true)
+  first.destroy()
+  await expect.poll(() => isServed(open('127.0.0.2'))).toBe(true)
+})
+
+test('connections beyond the number of all are closed', async () => {
+  const { open } = await serve({ max: 2 })
+  expect(await isServed(open('127.0.0.2'))).toBe(true)
+  expect(await isServed(open('127.0.0.3'))).toBe(true)
+  const third = open('127.0.0.4')
+  await once(third, 'close')
+})
+
+test('a host that takes back its calls again and again is cut off until it has calmed down', async () => {
+  const { open, calls, pass } = await serve({})
+  const session = open()
+  const closed = once(session, 'close')
+  while (!session.closed && !session.destroyed && calls.length < 150) {
+    const stream = call(session)
+    await once(stream, 'response').catch(() => {})
+    stream.close(8)
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  await closed
+  expect(calls.length).toBeLessThan(150)
+  expect(calls.length).toBeGreaterThanOrEqual(100)
+  expect(await isServed(open())).toBe(false)
+  expect(await isServed(open('127.0.0.2'))).toBe(true)
+  pass(1000)
+  expect(await isServed(open())).toBe(true)
+})
+
+test('calls that end, or that are taken back after something was said, count for nothing', async () => {
+  const { open, calls } = await serve({ resets: { perSecond: 0, atOnce: 0 } })
+  const session = open()
+  for (let i = 0; i < 20; i++) {
+    const stream = call(session)
+    await once(stream, 'response')
+    const { requestSerialize } = TRANSFER_SERVICE.Fetch
+    const heard = once(calls.at(-1)!, 'data')
+    stream.write(prefixed(requestSerialize({ kind: 'want', want: { add: [], remove: [], credit: 1 } })))
+    await heard
+    stream.resume()
+    if (i % 2 === 0) {
+      stream.close(8)
+    } else {
+      calls.at(-1)!.end()
+      stream.end()
+    }
+    await once(stream, 'close')
+  }
+  expect(await isServed(session)).toBe(true)
+})
