@@ -2,11 +2,12 @@ import { setMaxListeners } from 'node:events'
 import type { Clock } from '../../common/clock.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import type { ContentId } from '../../common/ids.ts'
-import { type Manifest, pieceCount, proveManifest } from '../../common/merkle.ts'
+import { type Manifest, pieceCount } from '../../common/merkle.ts'
 import type { Download, DownloadResult } from './download.ts'
 import { DownloadShare } from './download-share.ts'
 import { KnownProviders } from './known-providers.ts'
 import { PieceStore, type PieceStoreDeps } from './piece-store.ts'
+import { prove } from './prove.ts'
 import type { Contact, PieceSource } from './source.ts'
 import { Swarm, type SwarmOptions } from './swarm.ts'
 import { SwarmState } from './swarm-state.ts'
@@ -187,7 +188,7 @@ export class Downloader {
 }
 
 async function manifestFrom(source: PieceSource, id: ContentId, signal: AbortSignal): Promise<Manifest> {
-  return proveManifest(id, await source.manifest(id, signal))
+  return prove(id, await source.manifest(id, signal), signal)
 }
 
 /** The error that ends a download: the worst that a provider did, so that a lie is not taken for an absence. */

@@ -1,10 +1,11 @@
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import { type ContentId, type FileName, type PeerId, parseFileName, printable } from '../../common/ids.ts'
-import { type Manifest, proveManifest } from '../../common/merkle.ts'
+import type { Manifest } from '../../common/merkle.ts'
 import type { Landing } from './contents.ts'
 import type { DownloadResult } from './download.ts'
 import type { Downloader } from './downloader.ts'
 import type { TransferManager } from './manager.ts'
+import { prove } from './prove.ts'
 import { Slots } from './slots.ts'
 import type { ManifestClaim, PieceSink, PieceSource, PieceStream } from './source.ts'
 
@@ -86,7 +87,7 @@ export class Receiver {
     signal: AbortSignal,
   ): Promise<Received> {
     const { name, here } = this.admit(offer.filename, offer.id)
-    const manifest = proveManifest(offer.id, offer.claim)
+    const manifest = await prove(offer.id, offer.claim, signal)
     if (here) return { outcome: 'already here', name, bytes: 0 }
     // The pusher of real bytes can't be told to simulate: it is spared the conversation.
     if (this.#dummy && !offer.dummy) return { outcome: 'simulated', name, bytes: manifest.size }
