@@ -70,6 +70,8 @@ export class Fetcher {
   readonly #slots: Slots
   /** by mode and content id: what is under way */
   readonly #fetches = new Map<string, ContentFetch>()
+  /** folders under way, by what stops them: when nothing of one runs any more */
+  readonly #folders = new Map<AbortSignal, Promise<void>>()
 
   /** `onFound` hears that a transfer has learnt its name and content. */
   constructor(deps: FetcherDeps & { onFound: () => void }, options: FetcherOptions) {
@@ -105,6 +107,7 @@ export class Fetcher {
       const key = `${transfer.mode} ${choice.id}`
       for (let other = this.#fetches.get(key); other && !other.open; other = this.#fetches.get(key))
         await settled(other.over, signal)
+      await this.#stopped(signal)
       throwIfCancelled(signal)
       if (this.#isHere(transfer, choice)) return transfer.mode === 'dummy' ? 'simulated' : 'done'
       const running = this.#fetches.get(key)
@@ -187,16 +190,29 @@ export class Fetcher {
   ): Promise<Outcome> {
     const { folders } = this.#deps
     if (!folders) throw new NetworkError('unavailable', 'this peer can not fetch folders: fetch their files one by one')
+    await this.#stopped(signal)
     const progress = new FetchProgress(this.#deps, transfer.before)
     transfer.attach(progress)
-    const { outcome, failed, faults } = await folders.run(
+    const run = folders.run(
       { folder, as, dummy: transfer.mode === 'dummy', rate: () => transfer.limit ?? undefined, observer: progress },
       signal,
     )
+    const over = run.then(
+      () => {},
+      () => {},
+    )
+    this.#folders.set(signal, over)
+    void over.then(() => this.#folders.delete(signal))
+    const { outcome, failed, faults } = await run
     for (const fault of faults) transfer.note(fault)
     if (failed === 0) return outcome
     const told = `${failed} ${failed === 1 ? 'file' : 'files'} of "${folder}/" could not be fetched: ask again`
     throw new NetworkError('unavailable', faults[0] === undefined ? told : `${told} (${faults[0]})`, { failed })
+  }
+
+  /** Waits for folders that are told to stop: what they have open of large files is nobody else's until then. */
+  async #stopped(signal: AbortSignal): Promise<void> {
+    for (const [{ aborted }, over] of this.#folders) if (aborted) await settled(over, signal)
   }
 
   /** When nothing runs any more, once nothing is wanted any more. */

@@ -543,6 +543,13 @@ describe('a folder', () => {
     )
   })
 
+  /** @returns the number of a transfer that is under way */
+  async function begun(): Promise<string> {
+    const { transfer } = manager.start({ folder })
+    await expect.poll(() => asked.length).toBe(1)
+    return transfer
+  }
+
   test('is one transfer that counts files and bytes', async () => {
     const { open, opened } = latch()
     answer = opened.then(() => result)
@@ -593,6 +600,53 @@ describe('a folder', () => {
     expect(stopped).toBe(false)
     open()
     await stopping
+  })
+
+  test('that was cancelled and is asked for again begins once the first has let go of everything', async () => {
+    const { open, opened } = latch()
+    answer = opened.then(() => Promise.reject(new NetworkError('cancelled', 'cancelled')))
+    manager.cancel(await begun())
+    answer = Promise.resolve(result)
+    const again = manager.start({ folder, as: 'other' as FileName })
+    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve))
+    expect(asked.length).toBe(1)
+    open()
+    expect(await ended(manager, again)).toMatchObject({ state: 'done' })
+    expect(asked.length).toBe(2)
+  })
+
+  test('that is cancelled while it waits for one before it to stop never begins', async () => {
+    const { open, opened } = latch()
+    answer = opened.then(() => Promise.reject(new NetworkError('cancelled', 'cancelled')))
+    manager.cancel(await begun())
+    const { transfer } = manager.start({ folder })
+    manager.cancel(transfer)
+    open()
+    await manager.stop()
+    expect([asked.length, manager.get(transfer)?.state]).toEqual([1, 'cancelled'])
+  })
+
+  test('that was cancelled has one of its files wait until it has stopped', async () => {
+    const { open, opened } = latch()
+    answer = opened.then(() => Promise.reject(new NetworkError('cancelled', 'cancelled')))
+    manager.cancel(await begun())
+    network.offer('P1', NAME, FILM)
+    const file = manager.start({ file: NAME })
+    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve))
+    expect(network.runs).toEqual([])
+    open()
+    expect(await ended(manager, file)).toMatchObject({ state: 'done' })
+  })
+
+  test('that runs holds up no other', async () => {
+    const { open, opened } = latch()
+    answer = opened.then(() => result)
+    const first = manager.start({ folder })
+    await expect.poll(() => asked.length).toBe(1)
+    answer = Promise.resolve(result)
+    expect(await downloaded(manager, { folder: 'other' as FileName })).toMatchObject({ state: 'done' })
+    open()
+    expect(await ended(manager, first)).toMatchObject({ state: 'done' })
   })
 
   test('of which files are missing has failed, and names some of them', async () => {
