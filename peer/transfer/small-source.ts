@@ -8,6 +8,16 @@ import { MIN_PIECE_SIZE } from '../../common/merkle.ts'
 export const MAX_SMALL = MIN_PIECE_SIZE
 /** Contents in one request. */
 export const MAX_ASKED = 1024
+/**
+ * Bytes of contents in one answer, but for a larger one that comes alone: an answer is of use when it is here whole, and
+ * over a slow line that is the only sign of life.
+ */
+export const ANSWER_BYTES = 64 * 1024
+
+/** How long so many bytes may take, ms: for less than 2 kB a second nobody waits. */
+export function allowanceMs(bytes: number): number {
+  return bytes / 2
+}
 
 /**
  * What a provider answers for one content. A provider that simulates sends no data for it, though it is not the empty

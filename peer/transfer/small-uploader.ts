@@ -1,9 +1,11 @@
 import type { Clock } from '../../common/clock.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import { type ContentId, shortId } from '../../common/ids.ts'
+import { LEAF_SIZE } from '../../common/merkle.ts'
 import type { ContentReader, Contents } from './contents.ts'
+import type { RateLimit } from './outgoing.ts'
 import { Slots } from './slots.ts'
-import { MAX_ASKED, MAX_SMALL, type SmallContent } from './small-source.ts'
+import { ANSWER_BYTES, allowanceMs, MAX_ASKED, MAX_SMALL, type SmallContent } from './small-source.ts'
 import { Watchdog } from './watchdog.ts'
 
 /** Where the answers of one conversation go. */
@@ -20,39 +22,39 @@ export interface SmallSink {
 export interface SmallUploaderDeps {
   clock: Clock
   /** how fast bytes may leave; undefined: at once */
-  limit?: { take(bytes: number, signal: AbortSignal): Promise<void> | undefined }
+  limit?: RateLimit
 }
 
 export interface SmallUploaderOptions {
-  /** answers read at the same time, over all conversations (default 8) */
+  /** conversations that read at the same time (default 8) */
   slots?: number
-  /** bytes of contents in one answer (default 1 MiB) */
-  answerBytes?: number
-  /** a taker that takes nothing for this long while an answer waits is cut off, ms (default 15,000) */
+  /** bytes of contents read at once (default 1 MiB) */
+  readBytes?: number
+  /** an answer has left by then, and the time that its bytes take over a slow line, or its taker is cut off, ms (default 15,000) */
   stallMs?: number
-  /** a taker that asks for nothing for this long is sent away, ms (default 60,000) */
+  /** a taker that has all its answers and asks for nothing for this long is sent away, ms (default 60,000) */
   idleMs?: number
 }
 
-/** Contents in one answer, which are files open at the same time. */
-const ANSWER_FILES = 256
+/** Contents read at once, which are files open at the same time. */
+const READ_FILES = 256
 const NOTHING = Buffer.alloc(0)
 
 /**
- * The provider's side of conversations about small contents. One answer is under way while the next is read; requests
- * are pulled one at a time, so that more of them wait where they came from.
+ * The provider's side of conversations about small contents. Some are read while those before them leave; requests are
+ * pulled one at a time, so that more of them wait where they came from.
  */
 export class SmallUploader {
   readonly #deps: SmallUploaderDeps
   readonly #slots: Slots
-  readonly #answerBytes: number
+  readonly #readBytes: number
   readonly #stallMs: number
   readonly #idleMs: number
 
   constructor(deps: SmallUploaderDeps, options: SmallUploaderOptions = {}) {
     this.#deps = deps
     this.#slots = new Slots(options.slots ?? 8)
-    this.#answerBytes = options.answerBytes ?? 1024 * 1024
+    this.#readBytes = options.readBytes ?? 1024 * 1024
     this.#stallMs = options.stallMs ?? 15_000
     this.#idleMs = options.idleMs ?? 60_000
   }
@@ -73,53 +75,75 @@ export class SmallUploader {
       new Watchdog(this.#deps.clock, ms, () => sink.cut(new NetworkError('unavailable', `${what} for ${ms / 1000} s`)))
     const stall = watch(this.#stallMs, 'the taker took nothing')
     const idle = watch(this.#idleMs, 'no request')
+    const over = new AbortController()
+    const ended = AbortSignal.any([signal, over.signal])
     let sending: Promise<void> | undefined
-    const flushed = async () => {
-      stall.begin()
-      await sending
-      stall.end()
-    }
     try {
       for (;;) {
+        const asked = requests.next()
+        asked.catch(() => {})
+        // A taker that its answers are still on their way to need not ask for more.
+        await Promise.race([asked, sending])
         idle.begin()
-        const next = await requests.next()
+        const next = await asked
         idle.end()
         if (next.done) break
         const ids = next.value
         if (ids.length > MAX_ASKED)
           throw new NetworkError('invalid', `asked for ${ids.length} contents at once: ${MAX_ASKED} are the most`)
         for (let at = 0; at < ids.length; ) {
-          const { answer, bytes } = dummy ? simulate(contents, ids) : await this.#read(contents, ids, at, signal)
-          at += answer.length
-          if (bytes > 0) await this.#deps.limit?.take(bytes, signal)
-          await flushed()
-          if (signal.aborted) throw new NetworkError('cancelled', 'the taker is gone')
-          sending = sink.send(answer)
+          const some = dummy ? simulate(contents, ids) : await this.#read(contents, ids, at, ended)
+          at += some.length
+          await sending
+          sending = this.#send(some, sink, stall, ended)
           // Its failure is met by whoever awaits it next.
           sending.catch(() => {})
         }
       }
-      await flushed()
+      await sending
     } finally {
+      over.abort()
       await Promise.all([stall.stop(), idle.stop()])
     }
   }
 
-  /** As many of the contents from number `at` on as one answer takes. */
-  async #read(
-    contents: Contents,
-    ids: readonly ContentId[],
-    at: number,
-    signal: AbortSignal,
-  ): Promise<{ answer: SmallContent[]; bytes: number }> {
+  /** What may leave at once leaves together; before something has to wait for the limit, all that need not has left. */
+  async #send(contents: readonly SmallContent[], sink: SmallSink, stall: Watchdog, signal: AbortSignal): Promise<void> {
+    let answer: SmallContent[] = []
+    let size = 0
+    const leave = async () => {
+      if (signal.aborted) throw new NetworkError('cancelled', 'the taker is gone')
+      if (answer.length === 0) return
+      stall.begin(allowanceMs(size))
+      await sink.send(answer)
+      stall.end()
+      answer = []
+      size = 0
+    }
+    for (const { unit, bytes } of unitsOf(contents)) {
+      if (size + bytes > ANSWER_BYTES) await leave()
+      const wait = bytes > 0 ? this.#deps.limit?.take(bytes, signal) : undefined
+      if (wait) {
+        wait.catch(() => {})
+        await leave()
+        await wait
+      }
+      answer.push(...unit)
+      size += bytes
+    }
+    await leave()
+  }
+
+  /** As many of the contents from number `at` on as are read at once. */
+  async #read(contents: Contents, ids: readonly ContentId[], at: number, signal: AbortSignal): Promise<SmallContent[]> {
     const slot = await this.#slots.acquire(signal)
     const opened: { id: ContentId; reader?: ContentReader; fault?: NetworkError }[] = []
     try {
       let bytes = 0
-      for (const id of ids.slice(at, at + ANSWER_FILES)) {
+      for (const id of ids.slice(at, at + READ_FILES)) {
         try {
           const reader = openSmall(contents, id)
-          if (bytes + reader.size > this.#answerBytes && opened.length > 0) {
+          if (bytes + reader.size > this.#readBytes && opened.length > 0) {
             reader.close()
             break
           }
@@ -131,7 +155,7 @@ export class SmallUploader {
       }
       const buffer = Buffer.allocUnsafeSlow(bytes)
       let position = 0
-      const answer = opened.map(async ({ id, reader, fault }): Promise<SmallContent> => {
+      const read = opened.map(async ({ id, reader, fault }): Promise<SmallContent> => {
         if (!reader) return { id, fault: fault! }
         const data = buffer.subarray(position, position + reader.size)
         position += reader.size
@@ -142,7 +166,7 @@ export class SmallUploader {
           return { id, fault: asNetworkError(error) }
         }
       })
-      return { answer: await Promise.all(answer), bytes }
+      return await Promise.all(read)
     } finally {
       for (const { reader } of opened) reader?.close()
       slot.release()
@@ -164,10 +188,25 @@ function openSmall(contents: Contents, id: ContentId): ContentReader {
   throw fault
 }
 
-function simulate(contents: Contents, ids: readonly ContentId[]): { answer: SmallContent[]; bytes: number } {
-  const answer = ids.map((id): SmallContent => {
+function simulate(contents: Contents, ids: readonly ContentId[]): SmallContent[] {
+  return ids.map((id): SmallContent => {
     if (contents.manifest(id)) return { id, data: NOTHING }
     return { id, fault: new NetworkError('not_found', `${shortId(id)}… is not shared here`) }
   })
-  return { answer, bytes: 0 }
+}
+
+/** What passes a limit at once: about a leaf, as of other conversations, so that none gets more of it for its larger bytes. */
+function* unitsOf(contents: readonly SmallContent[]): Generator<{ unit: readonly SmallContent[]; bytes: number }> {
+  let begin = 0
+  let bytes = 0
+  for (const [at, content] of contents.entries()) {
+    const size = content.fault ? 0 : content.data.length
+    if (bytes + size > LEAF_SIZE && at > begin) {
+      yield { unit: contents.slice(begin, at), bytes }
+      begin = at
+      bytes = 0
+    }
+    bytes += size
+  }
+  yield { unit: contents.slice(begin), bytes }
 }

@@ -303,10 +303,44 @@ describe('several providers', () => {
     const running = setup.run([mute, good], rows, { deps: { clock } })
     await expect.poll(() => mute.asked).toBeGreaterThan(0)
     await expect.poll(() => good.open_).toBe(0)
-    clock.advance(15_000)
+    clock.advance(15_500)
     const result = await running
     expect(result).toMatchObject({ files: 95, failed: 5 })
     expect(setup.notes).toContainEqual(expect.stringContaining('MUTE is too slow'))
+  })
+
+  test('one over a slow line is waited for while each content comes in time', async () => {
+    const setup = new Setup()
+    const clock = new ManualClock()
+    const data = Array.from({ length: 8 }, (_, i) => patternOf(32 * 1024, i))
+    const slow = new MemorySmallPeer('SLOW', data)
+    const pause = vi.fn((signal: AbortSignal) => clock.sleep(15_000, signal))
+    slow.pause = pause
+    const rows = data.map((content, i) => row(`lectures/f${i}`, content, slow))
+    const running = setup.run([slow], rows, { deps: { clock } })
+    for (let file = 1; file <= data.length; file++) {
+      await expect.poll(() => pause.mock.calls.length).toBe(file)
+      clock.advance(15_000)
+    }
+    await expect.poll(() => setup.received).toBe(data.length * 32 * 1024)
+    clock.advance(1000)
+    expect(await running).toMatchObject({ files: 8, failed: 0 })
+    expect(setup.notes).toEqual([])
+  })
+
+  test('one that sends a little now and then is dropped, too', async () => {
+    const setup = new Setup()
+    const clock = new ManualClock()
+    const trickling = new MemorySmallPeer('DROPS', texts(100))
+    const pause = vi.fn((signal: AbortSignal) => clock.sleep(6000, signal))
+    trickling.pause = pause
+    const running = setup.run([trickling], rowsOf(100, trickling), { deps: { clock } })
+    for (let file = 1; file <= 3; file++) {
+      await expect.poll(() => pause.mock.calls.length).toBe(file)
+      clock.advance(6000)
+    }
+    expect(await running).toMatchObject({ files: 2, failed: 98 })
+    expect(setup.notes).toEqual([expect.stringContaining('DROPS is too slow')])
   })
 
   test('one that lacks some files is asked for the rest; the others are asked for those', async () => {

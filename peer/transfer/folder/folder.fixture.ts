@@ -65,6 +65,8 @@ export class MemorySmallPeer implements FolderProvider, SmallSource {
   /** conversations that it refuses, the first ones */
   busy = 0
   open_ = 0
+  /** waited for before each content, which then comes alone; undefined: all that was asked for comes at once */
+  pause: ((signal: AbortSignal) => Promise<void>) | undefined
 
   constructor(peer: string, contents: Iterable<Buffer>, manner: Manner = honest) {
     this.peer = peer as PeerId
@@ -78,10 +80,13 @@ export class MemorySmallPeer implements FolderProvider, SmallSource {
     const requests: ContentId[][] = []
     let wake = () => {}
     let closed = false
+    const over = new AbortController()
+    const { pause } = this
     const refuses = this.busy-- > 0
     const close = () => {
       if (!closed) this.open_--
       closed = true
+      over.abort()
       wake()
     }
     signal.addEventListener('abort', close)
@@ -97,7 +102,13 @@ export class MemorySmallPeer implements FolderProvider, SmallSource {
           const ids = requests.shift()
           const contents = ids && answer(ids)
           if (contents === 'end') return
-          if (contents && contents !== 'never') yield contents
+          if (contents && contents !== 'never' && pause)
+            for (const content of contents) {
+              await pause(over.signal)
+              if (closed) break
+              yield [content]
+            }
+          else if (contents && contents !== 'never') yield contents
           else if (contents === 'never' || !ids)
             await new Promise<void>((resolve) => {
               wake = resolve

@@ -2,7 +2,14 @@ import type { Clock } from '../../../common/clock.ts'
 import { NetworkError } from '../../../common/errors.ts'
 import { shortId } from '../../../common/ids.ts'
 import { EMPTY_ID, type Manifest, manifestOf } from '../../../common/merkle.ts'
-import { MAX_ASKED, type SmallContent, type SmallSource, type SmallStream } from '../small-source.ts'
+import {
+  ANSWER_BYTES,
+  allowanceMs,
+  MAX_ASKED,
+  type SmallContent,
+  type SmallSource,
+  type SmallStream,
+} from '../small-source.ts'
 import { Watchdog } from '../watchdog.ts'
 import type { FolderProvider } from './listing.ts'
 import type { Wanted } from './plan.ts'
@@ -24,7 +31,7 @@ export interface SmallConversationDeps {
 }
 
 export interface SmallConversationOptions {
-  /** the answers to one request are all here by then, ms (default 15,000) */
+  /** what is due next is here by then, and the time that its bytes take over a slow line, ms (default 15,000) */
   stallMs?: number
 }
 
@@ -34,10 +41,18 @@ export class Simulating extends Error {}
 /** Bytes asked for and not answered: what comes in half a second, within these bounds. */
 const [LEAST_OUTSTANDING, MOST_OUTSTANDING] = [1024 * 1024, 8 * 1024 * 1024]
 const OUTSTANDING_MS = 500
-/** A request is a quarter of that, up to this: it is answered within the time of one stall, or the provider is too slow. */
+/** A request is a quarter of that, up to this. */
 const MAX_REQUEST = 1024 * 1024
 /** Contents asked for and not answered, however small. */
 const MAX_OUTSTANDING = 4 * MAX_ASKED
+
+interface Request {
+  /** of it, what is not answered */
+  contents: number
+  bytes: number
+  /** when all of it is to be here; undefined until it is the oldest */
+  due: number | undefined
+}
 
 /**
  * One conversation with one provider, until there is nothing left that it has: requests run ahead of the answers, and
@@ -49,13 +64,14 @@ export class SmallConversation {
   readonly #stream: SmallStream
   readonly #signal: AbortSignal
   readonly #stall: Watchdog
+  readonly #stallMs: number
   readonly #started: number
   #cut: NetworkError | undefined
   /** asked for and not answered, from `#answered` on, in order */
   #asked: Wanted[] = []
   #answered = 0
-  /** how many contents of each request are not answered, the oldest first */
-  #requests: number[] = []
+  /** that are not answered, the oldest first */
+  #requests: Request[] = []
   #outstanding = 0
   #received = 0
 
@@ -70,9 +86,9 @@ export class SmallConversation {
     this.#signal = signal
     this.#started = deps.clock.now()
     this.#stream = source.open(signal)
-    const stallMs = options.stallMs ?? 15_000
-    this.#stall = new Watchdog(deps.clock, stallMs, () => {
-      this.#cut = new NetworkError('unavailable', `${provider.peer} is too slow: nothing whole for ${stallMs / 1000} s`)
+    this.#stallMs = options.stallMs ?? 15_000
+    this.#stall = new Watchdog(deps.clock, this.#stallMs, () => {
+      this.#cut = new NetworkError('unavailable', `${provider.peer} is too slow: less than 2 kB a second`)
       this.#stream.close()
     })
   }
@@ -118,7 +134,7 @@ export class SmallConversation {
       this.#outstanding += bytes
       await pace(bytes, this.#signal)
       if (this.#signal.aborted) throw new NetworkError('cancelled', 'cancelled')
-      if (this.#requests.push(contents.length) === 1) this.#stall.begin()
+      if (this.#requests.push({ contents: contents.length, bytes, due: undefined }) === 1) this.#expect()
       this.#stream.request(contents.map(({ id }) => id))
     }
   }
@@ -151,8 +167,11 @@ export class SmallConversation {
     if (!waits) return
     // A disk that is behind is not the provider's fault.
     this.#stall.end()
+    const began = this.#deps.clock.now()
     await waits
-    if (this.#requests.length > 0) this.#stall.begin()
+    const [request] = this.#requests
+    if (request?.due) request.due += this.#deps.clock.now() - began
+    this.#expect()
   }
 
   #done({ size }: Wanted): void {
@@ -162,11 +181,25 @@ export class SmallConversation {
       this.#asked = this.#asked.slice(this.#answered)
       this.#answered = 0
     }
-    const left = this.#requests[0]! - 1
-    this.#requests[0] = left
-    if (left > 0) return
-    this.#requests.shift()
-    if (this.#requests.length > 0) this.#stall.begin()
-    else this.#stall.end()
+    const request = this.#requests[0]!
+    request.bytes -= size
+    if (--request.contents === 0) this.#requests.shift()
+    this.#expect()
+  }
+
+  /**
+   * Waits for the next content, which may come in one answer with others. Who brings one of many from time to time would
+   * keep the others from whoever is faster: so each request has its own bound, too.
+   */
+  #expect(): void {
+    const [request] = this.#requests
+    if (!request) {
+      this.#stall.end()
+      return
+    }
+    const now = this.#deps.clock.now()
+    request.due ??= now + this.#stallMs + allowanceMs(request.bytes)
+    const answer = Math.max(this.#asked[this.#answered]!.size, Math.min(ANSWER_BYTES, request.bytes))
+    this.#stall.begin(Math.min(allowanceMs(answer), request.due - now - this.#stallMs))
   }
 }
