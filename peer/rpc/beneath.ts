@@ -58,7 +58,7 @@ export function boundCalls(
     const bound = bounds[path] ?? others
     boundMessages(beneath, bound.maxMessage)
     if (!stream) return new ServerInterceptingCall(call)
-    const heard = sessions?.watch(stream)
+    sessions?.watch(stream)
     const held: Slot[] = []
     const release = () => {
       for (const slot of held.splice(0)) slot.release()
@@ -103,7 +103,6 @@ export function boundCalls(
     const due = bodyMs === undefined ? undefined : cutAfter(bodyMs)
     const listener: ServerListener = {
       onReceiveMessage: (message, proceed) => {
-        heard?.()
         if (maxNext !== undefined) boundMessages(beneath, maxNext)
         proceed(message)
       },

@@ -61,8 +61,16 @@ const BOUNDS: Record<string, MethodBounds> = {
 }
 /** Health watches and reflection are streams that stay open: they are bounded in number, not in time. */
 const OTHERS: MethodBounds = { maxMessage: SMALL, maxOpen: 256 }
-/** One host is a lab of a hundred agents at most. Who means well hardly ever takes a call back before it was heard. */
-const SESSIONS: SessionBounds = { max: 5000, maxOfHost: 500, resets: { perSecond: 10, atOnce: 100 } }
+/**
+ * One host is a lab of a hundred agents at most. A taker takes one call back over each of its connections: that about
+ * pieces, which has one of its own, when it has them; others now and then, with the answer of another peer.
+ */
+const SESSIONS: SessionBounds = {
+  max: 5000,
+  maxOfHost: 500,
+  resets: { perSecond: 10, atOnce: 100 },
+  cuts: { perSecond: 0.1, atOnce: 5 },
+}
 
 /**
  * The peer's gRPC side: FileService, Transfer, health, reflection. Every call is bounded in message size, number and

@@ -10,22 +10,25 @@ export interface SessionBounds {
   max: number
   /** of one host */
   maxOfHost: number
-  /** calls that the clients of one host take back before their first message was read */
+  /** calls that are taken back, over one connection */
   resets: Rate
+  /** connections of one host that are cut for that */
+  cuts: Rate
 }
 
-/** Hosts that took back calls are looked through when there are this many. */
+/** Hosts with connections that were cut are looked through when there are this many. */
 const MANY_HOSTS = 1000
 
 /**
- * Bounds on the connections of a gRPC server. One that opens calls only to take them back costs a server much and a
- * client nothing: its connection is closed, and further ones of its host until that has calmed down.
+ * Bounds on the connections of a gRPC server. To open calls only to take them back costs a server much and a client
+ * nothing: such a connection is cut, and the host of several gets no further one until it has calmed down.
  */
 export class Sessions {
   readonly #bounds: SessionBounds
   readonly #now: () => number
   readonly #ofHost: HostSlots
-  readonly #resets = new Map<string, Bucket>()
+  readonly #resets = new WeakMap<ServerHttp2Session, Bucket>()
+  readonly #cuts = new Map<string, Bucket>()
 
   constructor(bounds: SessionBounds, now: () => number = () => performance.now()) {
     this.#bounds = bounds
@@ -42,34 +45,33 @@ export class Sessions {
     }
   }
 
-  /** To be told of each call. @returns to be told of its first message */
-  watch(stream: ServerHttp2Stream): () => void {
+  /** To be told of each call. */
+  watch(stream: ServerHttp2Stream): void {
     const session = stream.session as ServerHttp2Session | undefined
-    let heard = false
     stream.once('close', () => {
-      if (heard || !stream.aborted || cutHere.has(stream) || !session || session.destroyed) return
-      if (!this.#bucket(hostOf(session)).take()) closeSoon(session)
+      if (!stream.aborted || cutHere.has(stream) || !session || session.destroyed) return
+      const resets = this.#resets.get(session) ?? new Bucket(this.#bounds.resets, this.#now)
+      this.#resets.set(session, resets)
+      if (resets.take()) return
+      this.#cutsOf(hostOf(session)).take()
+      closeSoon(session)
     })
-    return () => {
-      heard = true
-    }
   }
 
   #admit(session: ServerHttp2Session): void {
     const host = hostOf(session)
-    const slot = this.#resets.get(host)?.empty ? undefined : this.#ofHost.tryAcquire(host)
+    const slot = this.#cuts.get(host)?.empty ? undefined : this.#ofHost.tryAcquire(host)
     if (slot) session.once('close', () => slot.release())
     else closeSoon(session)
   }
 
-  #bucket(host: string): Bucket {
-    let bucket = this.#resets.get(host)
-    if (bucket) return bucket
-    if (this.#resets.size >= MANY_HOSTS)
-      for (const [other, { full }] of this.#resets) if (full) this.#resets.delete(other)
-    bucket = new Bucket(this.#bounds.resets, this.#now)
-    this.#resets.set(host, bucket)
-    return bucket
+  #cutsOf(host: string): Bucket {
+    let cuts = this.#cuts.get(host)
+    if (cuts) return cuts
+    if (this.#cuts.size >= MANY_HOSTS) for (const [other, { full }] of this.#cuts) if (full) this.#cuts.delete(other)
+    cuts = new Bucket(this.#bounds.cuts, this.#now)
+    this.#cuts.set(host, cuts)
+    return cuts
   }
 }
 
