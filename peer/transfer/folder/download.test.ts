@@ -550,7 +550,7 @@ describe('the listing', () => {
     ]
     const listers = () => ({ maestro: deadLister('http://m'), friends })
     expect(await setup.run([p1, p2], [], { deps: { listers } })).toMatchObject({ files: 4 })
-    expect(setup.notes).toEqual(['http://m does not answer', 'asked the friends instead', 'http://f2 does not answer'])
+    expect(setup.notes).toEqual(['http://m does not answer; asked the friends instead', 'http://f2 does not answer'])
   })
 
   test('that nobody has is not found; that nobody could be asked for is unavailable', async () => {

@@ -105,7 +105,7 @@ export async function listFolder(
   const gathered = new Gathering(folder, self, maxFiles)
   const faults: NetworkError[] = []
   let answered = false
-  const ask = async (lister: FolderLister) => {
+  const ask = async (lister: FolderLister, instead = '') => {
     // A page may come short, so the number of pages has a bound of its own.
     let pages = Math.max(LEAST_PAGES, 2 * Math.ceil(maxFiles / LIMITS.pageSize))
     const before = gathered.size
@@ -120,15 +120,13 @@ export async function listFolder(
       const fault = asNetworkError(error)
       if (fault.code === 'too_large') throw fault
       faults.push(fault)
-      onNote(fault.message)
+      onNote(`${fault.message}${instead}`)
       if (gathered.size > before) gathered.cut = fault.message
     }
   }
-  if (listers.maestro) await ask(listers.maestro)
-  if (gathered.size === 0 || faults.length > 0) {
-    if (faults.length > 0 && listers.friends.length > 0) onNote('asked the friends instead')
-    await Promise.all(listers.friends.map(ask))
-  }
+  const friends = listers.friends.length > 0 ? '; asked the friends instead' : ''
+  if (listers.maestro) await ask(listers.maestro, friends)
+  if (gathered.size === 0 || faults.length > 0) await Promise.all(listers.friends.map((friend) => ask(friend)))
   if (gathered.size > 0) return gathered
   if (answered || faults.length === 0)
     throw new NetworkError('not_found', `nobody offers a folder "${folder}": "peer search" finds names`)
