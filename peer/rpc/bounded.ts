@@ -11,9 +11,9 @@ interface Reader {
   uint32(): number
 }
 
-// Of the very copy that the loader uses: its decoders know no other reader.
-const require = createRequire(createRequire(import.meta.url).resolve('@grpc/proto-loader'))
-const { BufferReader } = require('protobufjs') as { BufferReader: new (bytes: Buffer) => Reader }
+// Of the very copy that the loader uses, which one of this project's own might not be: its decoders know no other reader.
+const requireAsLoader = createRequire(createRequire(import.meta.url).resolve('@grpc/proto-loader'))
+const { BufferReader } = requireAsLoader('protobufjs') as { BufferReader: new (bytes: Buffer) => Reader }
 
 /** Each tag, each length and each number in a list is read as one of these. */
 class BoundedReader extends BufferReader {
