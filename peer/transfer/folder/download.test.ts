@@ -587,6 +587,6 @@ describe('the listing', () => {
     }
     const listers = () => ({ maestro: endless, friends: [memoryLister(rowsOf(1, p1))] })
     expect(await setup.run([p1], [], { deps: { listers }, options: { maxFiles: 5000 } })).toMatchObject({ files: 1 })
-    expect(setup.notes[0]).toBe('http://liar lists without end')
+    expect(setup.notes[0]).toMatch(/^http:..liar lists without end/)
   })
 })
