@@ -109,6 +109,18 @@ test('a message beyond the bound of its method is refused also where it comes co
   expect(received).toEqual([])
 })
 
+test.each([
+  ['without number', {}, 3000],
+  ['where there may be one', { maxReading: 1 }, 2],
+])('messages %s that come together are refused before they are read', async (_, bounds, count) => {
+  const received: unknown[] = []
+  const { grpc_port } = await serve(bounds, (call) => call.on('data', (message) => received.push(message)))
+  const stream = request(session(grpc_port))
+  stream.write(Buffer.alloc(count * 5))
+  const [headers] = await once(stream, 'response')
+  expect([headers['grpc-status'], received]).toEqual(['8', []])
+})
+
 test('messages after the first one have a bound of their own', async () => {
   const received: unknown[] = []
   const { open } = await serve({ maxMessage: 1000, maxNext: 10 }, (call) =>

@@ -15,7 +15,7 @@ import { cutStream, type Sessions } from './sessions.ts'
 interface Beneath {
   readonly stream?: ServerHttp2Stream
   /** of messages as they come */
-  readonly decoder?: { maxReadMessageLength: number }
+  readonly decoder?: { maxReadMessageLength: number; write(data: Buffer): Buffer[] }
   /** of messages that came compressed */
   maxReceiveMessageSize?: number
 }
@@ -29,7 +29,10 @@ export interface MethodBounds {
   maxOpen: number
   /** of one host (default: all of them) */
   maxOfHost?: number
-  /** calls of this method that are worked on at the same time, those of one host in half of the places; the next ones wait */
+  /**
+   * calls of this method, which has one request message, that are worked on at the same time, those of one host in half
+   * of the places; the next ones wait
+   */
   maxReading?: number
   /** the request is here by then, and waits for its place afterwards; absent: it has its place before it is read, ms */
   bodyMs?: number
@@ -39,6 +42,8 @@ export interface MethodBounds {
 
 const TOO_MANY = new NetworkError('limited', 'too many such calls at this peer: try again later')
 const TOO_MANY_OF_HOST = new NetworkError('limited', 'too many such calls from this address: try again later')
+/** Messages in the 16 KiB that are read together: the smallest ones of use take 12 bytes. */
+const MAX_TOGETHER = 2048
 /** How long a client may take to end its side of a call that is over, and of one that was refused, ms. */
 const LINGER_MS = 10_000
 const LINGER_REFUSED_MS = 1000
@@ -57,6 +62,7 @@ export function boundCalls(
     const { stream } = beneath
     const bound = bounds[path] ?? others
     boundMessages(beneath, bound.maxMessage)
+    boundNumber(beneath, bound.maxReading === undefined ? MAX_TOGETHER : 1)
     if (!stream) return new ServerInterceptingCall(call)
     sessions?.watch(stream)
     const held: Slot[] = []
@@ -124,6 +130,17 @@ export function boundCalls(
 function boundMessages(beneath: Beneath, most: number): void {
   if (beneath.decoder) beneath.decoder.maxReadMessageLength = most
   beneath.maxReceiveMessageSize = most
+}
+
+/** grpc-js makes objects of all messages that came together, and keeps them until they are used. */
+function boundNumber({ decoder }: Beneath, most: number): void {
+  if (!decoder) return
+  const write = decoder.write.bind(decoder)
+  decoder.write = (data) => {
+    const messages = write(data)
+    if (messages.length > most) throw new Error('Received too many messages at once')
+    return messages
+  }
 }
 
 /** The places for the calls of a method. */

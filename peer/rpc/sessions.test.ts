@@ -120,6 +120,15 @@ test('a host of several such connections gets no further one until it has calmed
   expect(await isServed(open())).toBe(true)
 })
 
+test('a connection that closes with many calls open is one that was cut at most', async () => {
+  const { open, calls } = await serve({})
+  const session = open()
+  await Promise.all(Array.from({ length: 400 }, () => once(call(session), 'response')))
+  session.destroy()
+  await expect.poll(() => calls.every(({ destroyed }) => destroyed)).toBe(true)
+  expect(await isServed(open())).toBe(true)
+})
+
 test('calls that come to their end count for nothing, nor do those that are cut from here', async () => {
   const { open, calls } = await serve({ resets: { perSecond: 0, atOnce: 0 } })
   const session = open()

@@ -28,6 +28,7 @@ export class Sessions {
   readonly #now: () => number
   readonly #ofHost: HostSlots
   readonly #resets = new WeakMap<ServerHttp2Session, Bucket>()
+  readonly #cut = new WeakSet<ServerHttp2Session>()
   readonly #cuts = new Map<string, Bucket>()
 
   constructor(bounds: SessionBounds, now: () => number = () => performance.now()) {
@@ -52,7 +53,8 @@ export class Sessions {
       if (!stream.aborted || cutHere.has(stream) || !session || session.destroyed) return
       const resets = this.#resets.get(session) ?? new Bucket(this.#bounds.resets, this.#now)
       this.#resets.set(session, resets)
-      if (resets.take()) return
+      if (resets.take() || this.#cut.has(session)) return
+      this.#cut.add(session)
       this.#cutsOf(hostOf(session)).take()
       closeSoon(session)
     })
