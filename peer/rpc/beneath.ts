@@ -64,7 +64,7 @@ export function boundCalls(
     boundMessages(beneath, bound.maxMessage)
     boundNumber(beneath, bound.maxReading === undefined ? MAX_TOGETHER : 1)
     if (!stream) return new ServerInterceptingCall(call)
-    sessions?.watch(stream)
+    if (sessions?.watch(stream) === false) return new ServerInterceptingCall(call, { start: () => {} })
     const held: Slot[] = []
     const release = () => {
       for (const slot of held.splice(0)) slot.release()

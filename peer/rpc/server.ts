@@ -69,7 +69,7 @@ const SESSIONS: SessionBounds = {
   max: 5000,
   maxOfHost: 500,
   resets: { perSecond: 10, atOnce: 100 },
-  cuts: { perSecond: 0.1, atOnce: 5 },
+  cuts: { perSecond: 0.05, atOnce: 2 },
 }
 
 /**

@@ -46,11 +46,12 @@ export class Sessions {
     }
   }
 
-  /** To be told of each call. */
-  watch(stream: ServerHttp2Stream): void {
+  /** To be told of each call. @returns whether it is worth its while: its connection is not about to be cut */
+  watch(stream: ServerHttp2Stream): boolean {
     const session = stream.session as ServerHttp2Session | undefined
+    if (!session || this.#cut.has(session)) return false
     stream.once('close', () => {
-      if (!stream.aborted || cutHere.has(stream) || !session || session.destroyed) return
+      if (!stream.aborted || cutHere.has(stream) || session.destroyed) return
       const resets = this.#resets.get(session) ?? new Bucket(this.#bounds.resets, this.#now)
       this.#resets.set(session, resets)
       if (resets.take() || this.#cut.has(session)) return
@@ -58,6 +59,7 @@ export class Sessions {
       this.#cutsOf(hostOf(session)).take()
       closeSoon(session)
     })
+    return true
   }
 
   #admit(session: ServerHttp2Session): void {
