@@ -350,6 +350,27 @@ describe('a provider is dropped, and an honest one takes over,', () => {
     expect(notes).toEqual([expect.stringMatching(/^dropped P1: sent nothing for \d+ s$/)])
   })
 
+  test('but not where it only has no time for the manifest just now', async () => {
+    const clock = new ManualClock()
+    const busy = new MemorySource('P1', film)
+    let refusals = 2
+    const manifest = busy.manifest.bind(busy)
+    busy.manifest = async (id) => {
+      if (refusals-- > 0) throw new NetworkError('limited', 'too many such calls')
+      return manifest(id)
+    }
+    const content = { id: manifestOf(film).id, names: () => [NAME], dummy: false, patient: false }
+    let ended = false
+    const run = new Downloader({ landing, hasher, clock }).run({ ...content, sources: [busy] }, never).finally(() => {
+      ended = true
+    })
+    while (!ended) {
+      clock.advance(250)
+      await new Promise((resolve) => setTimeout(resolve, 1))
+    }
+    expect(await run).toMatchObject({ outcome: 'done' })
+  })
+
   test.each([
     ['with false hashes', (m: ReturnType<typeof manifestOf>) => ({ ...m, hashes: Buffer.alloc(m.hashes.length, 1) })],
     ['with a huge size', (m: ReturnType<typeof manifestOf>) => ({ ...m, size: 2 ** 60 })],

@@ -37,6 +37,8 @@ export type DownloaderOptions = Omit<SwarmOptions, 'patient'>
 
 /** Another provider is asked for the manifest after this long, ms. */
 const ASK_NEXT_MS = 1000
+/** Times that one is asked for the manifest which is too busy. */
+const ASK_AT_MOST = 5
 
 /** A download whose manifest is proven. */
 interface Attempt {
@@ -170,7 +172,7 @@ export class Downloader {
     const first = () => Promise.any(asked).catch(() => undefined)
     try {
       for (const known of [...providers.all]) {
-        const answer = manifestFrom(known.source, id, bound)
+        const answer = manifestFrom(known.source, id, clock, bound)
         asked.push(answer)
         answer.catch((error) => {
           if (!bound.aborted) providers.failed(known, asNetworkError(error), clock.now())
@@ -187,8 +189,15 @@ export class Downloader {
   }
 }
 
-async function manifestFrom(source: PieceSource, id: ContentId, signal: AbortSignal): Promise<Manifest> {
-  return prove(id, await source.manifest(id, signal), signal)
+/** Who is asked by too many at present (`limited`) is asked again. */
+async function manifestFrom(source: PieceSource, id: ContentId, clock: Clock, signal: AbortSignal): Promise<Manifest> {
+  for (let attempt = 1; ; attempt++)
+    try {
+      return await prove(id, await source.manifest(id, signal), signal)
+    } catch (error) {
+      if (asNetworkError(error).code !== 'limited' || attempt === ASK_AT_MOST || signal.aborted) throw error
+      await clock.sleep(ASK_NEXT_MS, signal)
+    }
 }
 
 /** The error that ends a download: the worst that a provider did, so that a lie is not taken for an absence. */
