@@ -35,10 +35,10 @@ class FakeTaker {
   }
 
   /** Opens a conversation. */
-  from(uploader: Uploader, contents: Contents, { id }: Pick<Manifest, 'id'>, name?: string): this {
+  from(uploader: Uploader, contents: Contents, { id }: Pick<Manifest, 'id'>, name?: string, dummy = false): this {
     const taker = name === undefined ? undefined : contactOf(name)
     this.ended = uploader
-      .serve(contents, { id, dummy: false, taker }, this.#said(), this.sink, this.#over.signal)
+      .serve(contents, { id, dummy, taker }, this.#said(), this.sink, this.#over.signal)
       .catch((error) => error)
     return this
   }
@@ -169,6 +169,19 @@ test('a want of a few bytes costs little, also of the largest content', async ()
   await vi.waitFor(() => expect(taker.frames[0]?.piece).toBe(count - 1))
   await taker.leave()
   expect(reader.close).toHaveBeenCalled()
+})
+
+test('a simulation gives nothing, and does not steer what real takers get', async () => {
+  const { clock, contents, uploader } = setUp()
+  const simulating = new FakeTaker(clock).from(uploader, contents, manifest, undefined, true)
+  simulating.want({ add: [0, 4], credit: 4 })
+  await vi.waitFor(() => expect(simulating.frames).toHaveLength(4))
+  expect(uploader.list().map(({ sent_once }) => sent_once)).toEqual([])
+  const real = new FakeTaker(clock).from(uploader, contents, manifest)
+  real.want({ add: [0, 8], credit: 1 })
+  await vi.waitFor(() => expect(real.frames.length).toBeGreaterThan(0))
+  expect(real.frames[0]!.piece).toBe(0)
+  await Promise.all([simulating.leave(), real.leave()])
 })
 
 /** What a taker of some seconds' patience makes of a conversation: the longest silence within a piece, ms. */

@@ -69,6 +69,8 @@ export class Uploader {
   readonly #soon: Gathered
   readonly #later: Gathered
   readonly #ledgers = new Ledgers()
+  /** apart, since a simulated piece is sent to nobody */
+  readonly #simulated = new Ledgers()
   #conversations = 0
 
   constructor(deps: UploaderDeps, options: UploaderOptions = {}) {
@@ -138,7 +140,7 @@ export class Uploader {
         slots: this.#slots,
         turns: this.#turns,
         buffers: this.#buffers,
-        ledger: this.#ledgers.of(served.manifest),
+        ledger: (served.reader ? this.#ledgers : this.#simulated).of(served.manifest),
         sink,
         stall,
         patience,
