@@ -122,7 +122,7 @@ export class Fetcher {
           id: choice.id,
           mode: transfer.mode,
           sources: choice.providers.map(sources),
-          discover: (bound) => this.#discover(choice.id, request.via, bound),
+          discover: (bound) => this.#discover(choice.id, transfer.mode, request.via, bound),
         },
         transfer,
       )
@@ -168,8 +168,16 @@ export class Fetcher {
     return true
   }
 
-  /** Everybody who has it now, by every way of lookup at once; ways that fail find nobody. */
-  async #discover(id: ContentId, via: StrategyName | undefined, signal: AbortSignal): Promise<PieceSource[]> {
+  /**
+   * Everybody who has it now, by every way of lookup at once; ways that fail find nobody. Who asks the swarm joins it,
+   * which a simulation does not.
+   */
+  async #discover(
+    id: ContentId,
+    mode: TransferMode,
+    via: StrategyName | undefined,
+    signal: AbortSignal,
+  ): Promise<PieceSource[]> {
     const { locator, sources, swarmPeers } = this.#deps
     const ways = via ? [via] : STRATEGIES.filter((strategy) => strategy !== 'local')
     const found = await Promise.allSettled([
@@ -177,7 +185,7 @@ export class Fetcher {
         const { providers } = await locator.locate({ kind: 'id', id }, signal, way)
         return providers.filter((provider) => provider.id === id).map(sources)
       }),
-      ...(swarmPeers ? [swarmPeers(id, signal)] : []),
+      ...(swarmPeers && mode !== 'dummy' ? [swarmPeers(id, signal)] : []),
     ])
     return found.flatMap((answer) => (answer.status === 'fulfilled' ? [...answer.value] : []))
   }

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { ManualClock } from '../../common/clock.ts'
 import { NetworkError } from '../../common/errors.ts'
 import type { FileName, PeerId } from '../../common/ids.ts'
@@ -168,6 +168,16 @@ describe('a transfer', () => {
       error: { code: 'corrupt' },
       notes: ['dropped P1: sent wrong bytes'],
     })
+  })
+
+  test('is in no swarm where it only simulates: to ask who takes the content says that it does', async () => {
+    const swarmPeers = vi.fn(async () => [])
+    await manage({}, { swarmPeers })
+    network.automatic = false
+    network.offer('P1', NAME, FILM)
+    manager.start({ file: NAME, mode: 'dummy' })
+    await (await run()).download.discover!(new AbortController().signal)
+    expect(swarmPeers).not.toHaveBeenCalled()
   })
 
   test('finds more providers by every way of lookup, and by what is known of the swarm', async () => {
