@@ -1,0 +1,292 @@
+import fc from 'fast-check'
+import { beforeEach, describe, expect, it } from 'vitest'
+import { ManualClock } from '../../common/clock.ts'
+import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
+import { sha256 } from '../../common/merkle.ts'
+import type { RingRecord } from './protocol.ts'
+import { placeOfRecord, RecordStore, type RecordStoreOptions } from './record-store.ts'
+import { memberOf, placeOfPeer, within } from './ring.ts'
+
+const HOUR = 3_600_000
+const member = (peer: string, port = 50051) =>
+  memberOf({ peer: peer as PeerId, host: '127.0.0.1', restPort: port - 42_051, grpcPort: port })
+const contentOf = (text: string) => sha256(Buffer.from(text)).toString('hex') as ContentId
+
+function record(peer: string, name: string, more: Partial<RingRecord> = {}): RingRecord {
+  const { id: _, ...provider } = member(peer)
+  return { key: 'name', name: name as FileName, content: contentOf(name), size: 10, provider, ageMs: 0, ...more }
+}
+
+const [p1, p2, p3] = [member('P1'), member('P2'), member('P3')]
+let clock: ManualClock
+let store: RecordStore
+const open = (options: Partial<RecordStoreOptions> = {}) => {
+  clock = new ManualClock()
+  store = new RecordStore({ clock }, options)
+}
+const named = (name: string) => store.find('name', name as FileName).records
+const peersOf = (records: readonly RingRecord[]) => records.map(({ provider }) => provider.peer)
+
+beforeEach(() => open())
+
+describe('what is kept', () => {
+  it('finds by name and by content, the youngest first, with ages as of now', () => {
+    const of = (peer: string, ageMs: number) => [
+      record(peer, 'a.txt', { ageMs }),
+      record(peer, 'a.txt', { ageMs, key: 'content' }),
+    ]
+    expect(store.store([...of('P1', 5000), ...of('P2', 1000), ...of('P3', 3000)], p1)).toBe(6)
+    clock.advance(500)
+    expect(named('a.txt').map(({ provider, ageMs }) => [provider.peer, ageMs])).toEqual([
+      ['P2', 1500],
+      ['P3', 3500],
+      ['P1', 5500],
+    ])
+    expect(peersOf(store.find('content', contentOf('a.txt')).records)).toEqual(['P2', 'P3', 'P1'])
+    expect(named('b.txt')).toEqual([])
+    expect(store.size).toBe(6)
+  })
+
+  it('takes the younger word of a provider, with its address and size', () => {
+    store.store([record('P1', 'a', { ageMs: 9000 })], p1)
+    const moved = { ...p1, host: '10.0.0.9' }
+    store.store([record('P1', 'a', { ageMs: 10, size: 11, provider: moved })], p1)
+    expect(named('a')).toMatchObject([{ ageMs: 10, size: 11, provider: { host: '10.0.0.9' } }])
+    expect(store.size).toBe(1)
+  })
+
+  it('lives no longer for a replay of an older word, whoever brings it', () => {
+    store.store([record('P1', 'a')], p1)
+    for (let hour = 0; hour < 4; hour++) {
+      clock.advance(HOUR / 4)
+      // It counts as kept as long as it is: its giver needs not try again.
+      const kept = store.store([record('P1', 'a', { ageMs: (hour + 1) * (HOUR / 4) })], hour % 2 ? p1 : p2)
+      expect(kept).toBe(hour < 3 ? 1 : 0)
+    }
+    expect(named('a')).toEqual([])
+  })
+
+  it('never finds or hands over an expired record, swept or not, and frees its room', () => {
+    store.store([record('P1', 'a'), record('P2', 'a', { ageMs: 1 })], p1)
+    clock.advance(HOUR - 1)
+    expect(peersOf(named('a'))).toEqual(['P1'])
+    clock.advance(1)
+    expect(named('a')).toEqual([])
+    expect([...store.inRange(p1.id, p1.id)]).toEqual([])
+    expect(store.size).toBe(2)
+    store.expire()
+    expect(store.size).toBe(0)
+  })
+
+  it.each([HOUR, HOUR * 2, Number.POSITIVE_INFINITY, Number.NaN])('refuses a word of an age of %d ms', (ageMs) => {
+    expect(store.store([record('P1', 'a', { ageMs })], p1)).toBe(0)
+    expect(store.size).toBe(0)
+  })
+
+  it('takes a word from the future as one of now', () => {
+    store.store([record('P1', 'a', { ageMs: -HOUR })], p1)
+    clock.advance(HOUR)
+    expect(named('a')).toEqual([])
+  })
+
+  it('sweeps in slices: what is left is swept by the next calls', () => {
+    const many = Array.from({ length: 25_000 }, (_, i) => record('P1', `f${i}`))
+    store.store(many, p1)
+    clock.advance(HOUR)
+    const sizes = [0, 1, 2].map(() => {
+      store.expire()
+      return store.size
+    })
+    expect(sizes).toEqual([15_000, 5000, 0])
+  })
+})
+
+describe('withdrawal', () => {
+  it('forgets what its provider takes back, and only that content under that name', () => {
+    const changed = contentOf('a, later')
+    store.store([record('P1', 'a'), record('P1', 'a', { content: changed }), record('P2', 'a')], p1)
+    expect(store.withdraw([record('P1', 'a')], p1)).toBe(1)
+    expect(named('a').map(({ provider, content }) => [provider.peer, content])).toEqual([
+      ['P1', changed],
+      ['P2', contentOf('a')],
+    ])
+  })
+
+  it('changes nothing where another peer asks for it', () => {
+    store.store([record('P1', 'a')], p1)
+    expect(store.withdraw([record('P1', 'a'), record('P2', 'a')], p2)).toBe(0)
+    expect(peersOf(named('a'))).toEqual(['P1'])
+  })
+})
+
+describe('bounds', () => {
+  it('keeps the freshest of a key', () => {
+    open({ maxOfKey: 3 })
+    const ages = [50, 10, 40, 30, 20, 60]
+    const kept = ages.map((ageMs, i) => store.store([record(`P${i}`, 'a', { ageMs })], p1))
+    expect(kept).toEqual([1, 1, 1, 1, 1, 0])
+    expect(named('a').map(({ ageMs }) => ageMs)).toEqual([10, 20, 30])
+  })
+
+  it('lets no provider push out the others of a key with many names', () => {
+    open({ maxOfKey: 10 })
+    const under = (peer: string, name: string) =>
+      record(peer, name, { key: 'content', content: contentOf('x'), ageMs: 0 })
+    store.store([under('P1', 'a'), under('P2', 'b')], p1)
+    clock.advance(1000)
+    for (let i = 0; i < 100; i++) store.store([under('P3', `n${i}`)], p3)
+    const peers = peersOf(store.find('content', contentOf('x')).records)
+    expect(peers).toHaveLength(10)
+    expect(peers).toEqual(expect.arrayContaining(['P1', 'P2']))
+  })
+
+  it('tells at most 100 of a key, and that there are more', () => {
+    open({ maxOfKey: 150 })
+    store.store(
+      Array.from({ length: 120 }, (_, i) => record(`P${i}`, 'a')),
+      p1,
+    )
+    const found = store.find('name', 'a' as FileName)
+    expect([found.records.length, found.more]).toEqual([100, true])
+  })
+
+  it('refuses what is new where it is full, and takes it when others have expired', () => {
+    open({ maxRecords: 3 })
+    expect(store.store([record('P1', 'a'), record('P1', 'b'), record('P1', 'c'), record('P1', 'd')], p1)).toBe(3)
+    expect(store.store([record('P2', 'e')], p2)).toBe(0)
+    clock.advance(HOUR)
+    expect(store.store([record('P2', 'e')], p2)).toBe(1)
+  })
+
+  it('keeps a provider to its bound, and leaves it that where others bring its records', () => {
+    open({ maxOfProvider: 2 })
+    expect(store.store([record('P1', 'x'), record('P1', 'y'), record('P1', 'z')], p2)).toBe(2)
+    expect(store.store([record('P1', 'a'), record('P1', 'b'), record('P1', 'c')], p1)).toBe(2)
+    expect(store.store([record('P3', 'a')], p3)).toBe(1)
+  })
+
+  it('keeps a giver to its bound, whatever providers it names; what they bring themselves is theirs', () => {
+    open({ maxOfGiver: 2 })
+    expect(store.store([record('A', 'a'), record('B', 'b'), record('C', 'c')], p1)).toBe(2)
+    expect(store.store([record('P1', 'own')], p1)).toBe(1)
+    clock.advance(1)
+    // A says it itself: that no longer counts as given by P1.
+    store.store([record('A', 'a')], member('A'))
+    expect(store.store([record('C', 'c')], p1)).toBe(1)
+    expect(store.store([record('D', 'd')], p1)).toBe(0)
+  })
+
+  it('looks for expired records once a message where it is full, however many it brings', () => {
+    open({ maxRecords: 20_000 })
+    store.store(
+      Array.from({ length: 20_000 }, (_, i) => record('P1', `f${i}`)),
+      p1,
+    )
+    clock.advance(HOUR)
+    const more = Array.from({ length: 3 }, (_, i) => record('P2', `g${i}`))
+    store.store(more, p2)
+    expect(store.size).toBe(10_003)
+  })
+
+  it('counts a long name as several records', () => {
+    open({ maxRecords: 10 })
+    expect(store.store([record('P1', 'n'.repeat(1024)), record('P1', 'a'), record('P1', 'b')], p1)).toBe(2)
+  })
+
+  it('gives the room back, whatever came and went (property)', () => {
+    const word = fc.record({
+      kind: fc.constantFrom('store', 'withdraw', 'wait', 'forget'),
+      peer: fc.constantFrom('P1', 'P2', 'P3'),
+      from: fc.constantFrom(p1, p2, p3),
+      name: fc.constantFrom('a', 'b', 'c', 'd'),
+      key: fc.constantFrom('name' as const, 'content' as const),
+      ageMs: fc.nat(HOUR),
+    })
+    fc.assert(
+      fc.property(fc.array(word, { maxLength: 60 }), (words) => {
+        open({ maxRecords: 8, maxOfProvider: 4, maxOfGiver: 3, maxOfKey: 2 })
+        for (const { kind, from, peer, name, key, ageMs } of words) {
+          if (kind === 'store') store.store([record(peer, name, { key, ageMs })], from)
+          else if (kind === 'withdraw') store.withdraw([record(peer, name, { key })], from)
+          else if (kind === 'forget') store.forget(from.id, member(peer).id)
+          else clock.advance(ageMs)
+          expect(store.size).toBeLessThanOrEqual(8)
+          expect(store.size).toBe(store.countIn(p1.id, p1.id))
+        }
+        clock.advance(HOUR)
+        store.expire()
+        expect(store.size).toBe(0)
+        // All of every bound is free again.
+        const givers = [member('G1'), member('G2'), p1, p2, p3]
+        const kept = givers.map((giver) =>
+          store.store(
+            ['a', 'b', 'c', 'd', 'e'].map((name) => record('P1', `${giver.peer}${name}`)),
+            giver,
+          ),
+        )
+        expect(kept).toEqual([3, 1, 4, 0, 0])
+      }),
+    )
+  })
+
+  it.each([
+    { title: 'its own', of: () => 'P1', most: 50_000 },
+    { title: 'of as many others', of: (i: number) => `liar-${i}`, most: 100_000 },
+  ])(
+    'a million records from one peer, $title, stay within the bounds and the memory',
+    ({ sent, of, most }) => {
+      global.gc?.()
+      const before = process.memoryUsage().heapUsed
+      let kept = 0
+      for (let i = 0; i < sent; i += 500)
+        kept += store.store(
+          Array.from({ length: 500 }, (_, n) => record(of(i + n), `million/${i + n}.bin`)),
+          p1,
+        )
+      global.gc?.()
+      const mb = (process.memoryUsage().heapUsed - before) / 1e6
+      process.stdout.write(
+        `${store.size} of ${sent} records are kept: ${mb.toFixed(0)} MB${global.gc ? '' : ' (with garbage)'}\n`,
+      )
+      expect([kept, store.size]).toEqual([most, most])
+      expect(store.store([record('P2', 'honest')], p2)).toBe(1)
+    },
+    60_000,
+  )
+})
+
+describe('ranges', () => {
+  const peers = ['P1', 'P2', 'P3', 'P4', 'P5']
+
+  it('gives those whose place is after one and not after the other, round the circle (property)', () => {
+    fc.assert(
+      fc.property(
+        fc.uniqueArray(fc.string({ minLength: 1, maxLength: 5 }), { maxLength: 30 }),
+        fc.constantFrom(...peers),
+        fc.constantFrom(...peers),
+        (names, a, b) => {
+          open()
+          const [from, to] = [placeOfPeer(a as PeerId), placeOfPeer(b as PeerId)]
+          const all = names.map((name) => record('P1', name))
+          store.store(all, p1)
+          const expected = all.filter((one) => within(from, placeOfRecord(one), to)).map(({ name }) => name)
+          expect([...store.inRange(from, to)].map(({ name }) => name).sort()).toEqual(expected.sort())
+          expect(store.countIn(from, to)).toBe(expected.length)
+          expect(store.forget(from, to)).toBe(expected.length)
+          expect(store.countIn(from, to)).toBe(0)
+          expect(store.size).toBe(names.length - expected.length)
+        },
+      ),
+    )
+  })
+
+  it('tells what others handed over since, but not what its provider or one of them brought', () => {
+    store.store([record('P1', 'old')], p2)
+    const { serial } = store
+    store.store([record('P1', 'own')], p1)
+    store.store([record('P1', 'by two')], p2)
+    store.store([record('P1', 'by three')], p3)
+    const since = store.handedSince(serial, 'P3' as PeerId, p1.id, p1.id).flatMap((place) => store.at(place))
+    expect(since.map(({ name }) => name)).toEqual(['by two'])
+  })
+})
