@@ -1,0 +1,264 @@
+import type { Clock } from '../../common/clock.ts'
+import { type Random, sample } from '../../common/random.ts'
+import type { KnownPeers } from '../overlay/protocol.ts'
+import type { Pointers } from './pointers.ts'
+import type { RingView } from './protocol.ts'
+import { between, type Member, memberOf, plus, type RingId } from './ring.ts'
+import type { RingCalls } from './ring-calls.ts'
+
+export interface MaintenanceDeps {
+  pointers: Pointers
+  calls: RingCalls
+  known: KnownPeers
+  clock: Clock
+  random: Random
+}
+
+export interface MaintenanceOptions {
+  /** between rounds: the first while something changes, up to the second while nothing does, ms */
+  stabilizeMs: readonly [least: number, most: number]
+  /** between two looks at a finger, once all have been found, ms */
+  fingerMs: number
+  /** between two looks whether others have a ring of their own, ms */
+  mergeMs: number
+}
+
+/** Steps towards a nearer successor in one round: a merge brings many. */
+const MAX_APPROACH = 8
+/** Members that want to precede this one, looked at together. */
+const MAX_RECTIFIES = 16
+/** Others that a member without successors asks in a round. */
+const MAX_JOIN = 4
+
+/**
+ * Keeps the pointers of a member right, in the form whose correctness Pamela Zave proved ("Reasoning about identifier
+ * spaces: how to make Chord correct", IEEE Transactions on Software Engineering 43(12), 2017): lists of successors are
+ * taken over whole, `stabilize` and `rectify` change one pointer after a look at who is alive. Fingers only make lookups
+ * faster. See docs/adr/0015.
+ */
+export class Maintenance {
+  readonly #deps: MaintenanceDeps
+  readonly #options: MaintenanceOptions
+  readonly #rectifying = new Map<RingId, Promise<void>>()
+  readonly #stopping = new AbortController()
+  #pauseMs: number
+  #predecessorSeen = 0
+  #successorSeen: number | undefined
+  #fingersFound = false
+  #nextPower = 0
+  #fingerDue = 0
+  #mergeDue: number
+
+  constructor(deps: MaintenanceDeps, options: MaintenanceOptions) {
+    this.#deps = deps
+    this.#options = options
+    this.#pauseMs = options.stabilizeMs[0]
+    this.#mergeDue = deps.clock.now() + options.mergeMs * deps.random()
+  }
+
+  /** ms until the next round is due */
+  get pauseMs(): number {
+    return this.#pauseMs
+  }
+
+  /** When the successor answered last, by the clock; undefined where there was none. */
+  get checkedAt(): number | undefined {
+    return this.#successorSeen
+  }
+
+  /** The pointers were set from outside, and are right. */
+  resumed(): void {
+    this.#predecessorSeen = this.#deps.clock.now()
+    this.#fingersFound = true
+  }
+
+  /** Something has changed: the next round is soon. */
+  hurry(): void {
+    this.#pauseMs = this.#options.stabilizeMs[0]
+  }
+
+  /** One round. Who does not answer is forgotten; the next round is soon where anything changed. */
+  async tick(signal: AbortSignal): Promise<void> {
+    const { pointers } = this.#deps
+    const before = shapeOf(pointers)
+    if (!pointers.successor) await this.#join(signal)
+    await this.#stabilize(signal)
+    await this.#checkPredecessor(signal)
+    await this.#findFingers(signal)
+    await this.#merge(signal)
+    const [least, most] = this.#options.stabilizeMs
+    const isQuiet = shapeOf(pointers) === before && !pointers.isLost
+    this.#pauseMs = isQuiet ? Math.min(this.#pauseMs * 2, most) : least
+  }
+
+  /** Ends with what is under way. */
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    await Promise.allSettled(this.#rectifying.values())
+  }
+
+  /**
+   * Zave's stabilize: take over the list of the first successor that answers; where that has a predecessor between, which
+   * answers, that one is the successor.
+   */
+  async #stabilize(signal: AbortSignal): Promise<void> {
+    let tries = 0
+    for (let successor = this.#deps.pointers.successor; successor; successor = this.#deps.pointers.successor) {
+      const view = await this.#stabilizeWith(successor, signal)
+      if (!view) {
+        tries = successor === this.#deps.pointers.successor ? tries + 1 : 0
+        // It refuses to answer, and is there.
+        if (tries === 2) return
+        continue
+      }
+      // Found by a guess, it is right once it says so itself.
+      if (view.predecessor?.id === this.#deps.pointers.id) this.#deps.pointers.found()
+      return this.#approach(view.predecessor, signal)
+    }
+  }
+
+  /** Adopts `successor` where it answers; where it does not, it is forgotten, the second time at the latest. */
+  async #stabilizeWith(successor: Member, signal: AbortSignal): Promise<RingView | undefined> {
+    const { pointers, calls, clock } = this.#deps
+    const view = await calls.ask(successor, (network, to) => network.stabilize(to, signal), signal)
+    if (!view) return undefined
+    this.#successorSeen = clock.now()
+    pointers.adopt(successor, view.successors)
+    return view
+  }
+
+  /** From one that lies nearer to the next, as long as they answer. */
+  async #approach(candidate: Member | undefined, signal: AbortSignal): Promise<void> {
+    let next = candidate
+    for (let i = 0; i < MAX_APPROACH && next && this.#isNearer(next); i++)
+      next = (await this.#stabilizeWith(next, signal))?.predecessor
+  }
+
+  #isNearer(member: Member): boolean {
+    const { id, successor } = this.#deps.pointers
+    return member.id !== id && (!successor || between(id, member.id, successor.id))
+  }
+
+  /** Zave's rectify, on the word of `from` that it precedes this member: it does where it is nearer, or the one before is gone. */
+  rectify(from: Member): void {
+    const { id, predecessor } = this.#deps.pointers
+    if (from.id === id || this.#stopping.signal.aborted) return
+    if (predecessor?.id === from.id && predecessor.host === from.host && predecessor.grpcPort === from.grpcPort) {
+      this.#predecessorSeen = this.#deps.clock.now()
+      return
+    }
+    if (this.#rectifying.has(from.id) || this.#rectifying.size >= MAX_RECTIFIES) return
+    const done = this.#adoptPredecessor(from)
+      .catch(() => {})
+      .finally(() => this.#rectifying.delete(from.id))
+    this.#rectifying.set(from.id, done)
+  }
+
+  /** Once it has answered at the address that it told, and only then. */
+  async #adoptPredecessor(from: Member): Promise<void> {
+    const { pointers, calls } = this.#deps
+    const { signal } = this.#stopping
+    const { predecessor } = pointers
+    if (predecessor && !this.#mayPrecede(from) && (await calls.isAlive(predecessor, signal))) return
+    if (!(await calls.isAlive(from, signal))) return
+    if (!pointers.successor && !pointers.isLost) pointers.adopt(from, [pointers.self])
+    if (!this.#mayPrecede(from)) return
+    pointers.predecessor = from
+    this.#predecessorSeen = this.#deps.clock.now()
+    this.hurry()
+  }
+
+  #mayPrecede({ id }: Member): boolean {
+    const { predecessor } = this.#deps.pointers
+    return !predecessor || predecessor.id === id || between(predecessor.id, id, this.#deps.pointers.id)
+  }
+
+  /** A predecessor that is silent for long is asked, and forgotten where it does not answer: the next one to tell takes its place. */
+  async #checkPredecessor(signal: AbortSignal): Promise<void> {
+    const { pointers, calls, clock } = this.#deps
+    const { predecessor } = pointers
+    if (!predecessor || clock.now() - this.#predecessorSeen < 2 * this.#options.stabilizeMs[1]) return
+    if (await calls.isAlive(predecessor, signal)) this.#predecessorSeen = clock.now()
+  }
+
+  /** All fingers at first, then one at a time. */
+  async #findFingers(signal: AbortSignal): Promise<void> {
+    const { pointers, calls, clock } = this.#deps
+    const now = clock.now()
+    if (pointers.isLost || (this.#fingersFound && now < this.#fingerDue)) return
+    pointers.trimFingers()
+    const powers = pointers.fingerPowers()
+    if (powers.length === 0) return
+    const due = this.#fingersFound ? [powers[this.#nextPower++ % powers.length]!] : powers
+    this.#fingerDue = now + this.#options.fingerMs
+    this.#fingersFound = true
+    for (const power of due) {
+      const place = plus(pointers.id, power)
+      const found = await calls.lookUp(place, pointers.step(place), signal).catch(() => undefined)
+      signal.throwIfAborted()
+      const finger = found?.owners.find((member) => !calls.isSuspect(member))
+      if (finger) pointers.setFinger(power, finger)
+    }
+  }
+
+  /** With no successor: asks whoever is known where this member belongs. One that lost its successors begins with a guess. */
+  async #join(signal: AbortSignal): Promise<void> {
+    const { pointers, known } = this.#deps
+    const others = [...known.alive(MAX_JOIN), ...known.lost(MAX_JOIN)].map(memberOf)
+    if (pointers.isLost) {
+      const pointed = pointers.fingers.map(({ member }) => member)
+      if (pointers.predecessor) pointed.push(pointers.predecessor)
+      for (const member of clockwise(pointers.id, [...pointed, ...others])) {
+        await this.#approach(member, signal)
+        if (pointers.successor) return
+      }
+    }
+    for (const through of others) {
+      await this.#meet(through, signal)
+      if (pointers.successor) return
+    }
+    // Nobody is left of those that were known: this member is a ring by itself.
+    if (!pointers.predecessor) pointers.found()
+  }
+
+  /**
+   * Two rings that don't know of each other, after a partition or because they began apart, become one: now and then
+   * each member asks one that it knows from elsewhere who follows it there (Shafaat, Ghodsi, Haridi, "Handling network
+   * partitions and mergers in structured overlay networks", IEEE P2P 2007).
+   */
+  async #merge(signal: AbortSignal): Promise<void> {
+    const { pointers, clock, known, random } = this.#deps
+    if (clock.now() < this.#mergeDue || !pointers.successor) return
+    this.#mergeDue = clock.now() + this.#options.mergeMs * (0.5 + random())
+    const near = new Set([...pointers.successors, pointers.predecessor].map((member) => member?.id))
+    const others = [...known.lost(2), ...known.alive(8)].map(memberOf).filter(({ id }) => !near.has(id))
+    const [through] = sample(others, 1, random)
+    if (through) await this.#meet(through, signal)
+  }
+
+  /** Asks `through` who follows this member, and follows that where it is nearer; it hears of this member by it. */
+  async #meet(through: Member, signal: AbortSignal): Promise<void> {
+    const { pointers, calls } = this.#deps
+    const { id } = pointers
+    if (through.id === id) return
+    const there = { owners: [], closer: [through], unsure: false }
+    const found = await calls.lookUp(id, there, signal).catch(() => undefined)
+    signal.throwIfAborted()
+    const owner = found?.owners.find((member) => member.id !== id && !calls.isSuspect(member))
+    if (!owner || found?.owners[0]?.id === id || owner.id === pointers.successor?.id) return
+    if (this.#isNearer(owner)) await this.#approach(owner, signal)
+    // It lies behind the successor: its ring lacks this member, and learns of it.
+    else await calls.ask(owner, (network, to) => network.stabilize(to, signal), signal)
+  }
+}
+
+/** Changes where a pointer other than a finger does. */
+function shapeOf({ predecessor, successors }: Pointers): string {
+  return [predecessor, ...successors].map((member) => member?.id ?? '').join()
+}
+
+/** Each once, those that come next after `id` first. */
+function clockwise(id: RingId, members: readonly Member[]): Member[] {
+  const once = [...new Map(members.map((member) => [member.id, member])).values()]
+  return once.filter((member) => member.id !== id).sort((a, b) => (between(id, a.id, b.id) ? -1 : 1))
+}

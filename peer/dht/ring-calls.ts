@@ -1,0 +1,100 @@
+import type { Clock } from '../../common/clock.ts'
+import { asNetworkError, NetworkError } from '../../common/errors.ts'
+import type { KnownPeers } from '../overlay/protocol.ts'
+import { lookUp, type RingLookup } from './lookup.ts'
+import type { Pointers } from './pointers.ts'
+import type { RingNetwork, RingStep } from './protocol.ts'
+import type { Member, RingId } from './ring.ts'
+
+export interface RingCallsDeps {
+  network: RingNetwork
+  pointers: Pointers
+  known: KnownPeers
+  clock: Clock
+}
+
+/** What this member asks of others. Who does not answer is forgotten: pointers lead to those that do. */
+export class RingCalls {
+  readonly #deps: RingCallsDeps
+  readonly #suspectMs: number
+  /** until when a member that was silent is asked last */
+  readonly #suspects = new Map<RingId, number>()
+  #sent = 0
+
+  constructor(deps: RingCallsDeps, options: { suspectMs: number }) {
+    this.#deps = deps
+    this.#suspectMs = options.suspectMs
+  }
+
+  get sent(): number {
+    return this.#sent
+  }
+
+  /** What a member answers; undefined where it fails to. @throws NetworkError `cancelled` */
+  async ask<T>(
+    member: Member,
+    call: (network: RingNetwork, to: Member, signal: AbortSignal) => Promise<T>,
+    signal: AbortSignal,
+  ): Promise<T | undefined> {
+    try {
+      return await this.#answerOf(member, call, signal)
+    } catch (error) {
+      if (signal.aborted) throw new NetworkError('cancelled', 'cancelled', {}, error)
+      return undefined
+    }
+  }
+
+  async isAlive(member: Member, signal: AbortSignal): Promise<boolean> {
+    const { id } = this.#deps.pointers
+    return (await this.ask(member, (network, to) => network.step(to, id, signal), signal)) !== undefined
+  }
+
+  /** Who follows a place. @param first what is known of the way already @throws NetworkError as `lookUp` */
+  lookUp(key: RingId, first: RingStep, signal: AbortSignal): Promise<RingLookup> {
+    const { pointers } = this.#deps
+    const deps = {
+      ask: (member: Member) => this.#answerOf(member, (network, to) => network.step(to, key, signal), signal),
+      isSuspect: (member: Member) => this.isSuspect(member),
+      isPlausible: (place: RingId, owner: Member) => pointers.isPlausible(place, owner),
+    }
+    return lookUp(deps, pointers.id, key, first, signal)
+  }
+
+  /** It did not answer of late. */
+  isSuspect({ id }: Member): boolean {
+    const until = this.#suspects.get(id)
+    if (until === undefined) return false
+    if (this.#deps.clock.now() < until) return true
+    this.#suspects.delete(id)
+    return false
+  }
+
+  async #answerOf<T>(
+    member: Member,
+    call: (network: RingNetwork, to: Member, signal: AbortSignal) => Promise<T>,
+    signal: AbortSignal,
+  ): Promise<T> {
+    const { network, known } = this.#deps
+    try {
+      this.#sent++
+      const answer = await call(network, member, signal)
+      this.#suspects.delete(member.id)
+      known.seen(member)
+      return answer
+    } catch (error) {
+      if (!signal.aborted) this.#failed(member, asNetworkError(error))
+      throw error
+    }
+  }
+
+  #failed(member: Member, { code, details }: NetworkError): void {
+    const { pointers, known, clock } = this.#deps
+    // One that has too much to do is there.
+    if (code === 'limited') return
+    // One that is slow may be: it is forgotten where it is silent again.
+    const isSlow = details.reason === 'timeout' && this.#suspectMs > 0 && !this.isSuspect(member)
+    if (this.#suspectMs > 0) this.#suspects.set(member.id, clock.now() + this.#suspectMs)
+    if (!isSlow) pointers.drop(member)
+    known.missed(member)
+  }
+}
