@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { NetworkError } from '../../common/errors.ts'
 import { members } from './dht.fixture.ts'
-import { type LookupDeps, lookUp } from './lookup.ts'
+import { Lookup, type LookupDeps } from './lookup.ts'
 import type { RingStep } from './protocol.ts'
 import { type Member, plus } from './ring.ts'
 
@@ -29,7 +29,8 @@ function asking(answers: Record<number, RingStep>, more: Partial<LookupDeps> = {
     isPlausible: () => true,
     ...more,
   }
-  const run = (first: RingStep, signal = new AbortController().signal) => lookUp(deps, self.id, key, first, signal)
+  const run = (first: RingStep, signal = new AbortController().signal) =>
+    new Lookup(deps, self.id, key, first).next(signal)
   return { asked, run }
 }
 
@@ -107,8 +108,30 @@ test('a lookup that is led on and on ends', async () => {
     isSuspect: () => false,
     isPlausible: () => true,
   }
-  await expect(lookUp(deps, self.id, key, closer(20), new AbortController().signal)).rejects.toMatchObject({
+  await expect(new Lookup(deps, self.id, key, closer(20)).next(new AbortController().signal)).rejects.toMatchObject({
     details: { reason: 'ring_broken' },
   })
   expect(asked).toBeLessThanOrEqual(128)
+})
+
+test('where too few are named, or none of them lives, members nearer to the key are asked for more', async () => {
+  const { asked, run } = asking({
+    20: { ...owners(41), closer: [ring[30]!] },
+    30: { ...owners(41, 42), closer: [ring[40]!] },
+    40: owners(41, 42, 43),
+  })
+  expect(names((await run(closer(20))).owners)).toEqual(names([ring[41]!]))
+  expect(asked).toEqual([20])
+  const deps = {
+    ask: async (member: Member) => ({
+      ...nobody,
+      owners: member.id === ring[20]!.id ? [ring[41]!] : [ring[41]!, ring[42]!, ring[43]!],
+      closer: [ring[40]!],
+    }),
+    isSuspect: () => false,
+    isPlausible: () => true,
+  }
+  const found = await new Lookup(deps, self.id, key, closer(20)).owners(3, new AbortController().signal)
+  expect(names(found.owners)).toEqual(names([ring[41]!, ring[42]!, ring[43]!]))
+  expect(found.path).toHaveLength(2)
 })

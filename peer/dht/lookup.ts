@@ -29,53 +29,94 @@ const MAX_VISITS = 128
 
 /**
  * Finds who follows a key: asks the nearest member before it that is known, which names nearer ones, until one knows.
- * Whoever is silent is passed over for the next nearest; nobody can lead it away from the key or in circles.
- * @param first what this member knows itself
- * @throws NetworkError `unavailable` (`reason`: `ring_broken`) where nobody is left to ask; `cancelled`
+ * Whoever is silent is passed over for the next nearest; nobody can lead it away from the key or in circles. Where those
+ * that were named are not enough, it goes on, and is told more by members nearer to the key.
  */
-export async function lookUp(
-  deps: LookupDeps,
-  self: RingId,
-  key: RingId,
-  first: RingStep,
-  signal: AbortSignal,
-): Promise<RingLookup> {
-  if (first.owners.length > 0) return { owners: first.owners, path: [], unsure: first.unsure }
-  const path: Visit[] = []
-  const candidates = new Candidates(key, deps.isSuspect)
-  candidates.add(first.closer, self)
-  let doubtful: RingStep | undefined
-  for (let next = candidates.take(); next && path.length < MAX_VISITS; next = candidates.take()) {
-    const answer = await asked(deps, next, key, signal)
-    path.push({ member: next, answered: answer !== undefined })
-    if (!answer) continue
-    candidates.add(answer.closer, next.id)
-    const owner = answer.owners[0]
-    if (!owner) continue
-    if (!answer.unsure && deps.isPlausible(key, owner)) return { owners: answer.owners, path, unsure: false }
-    doubtful ??= answer
+export class Lookup {
+  readonly #deps: LookupDeps
+  readonly #key: RingId
+  readonly #path: Visit[] = []
+  readonly #candidates: Candidates
+  /** what this member knew itself, as long as it was not told */
+  #own: RingStep | undefined
+  #doubtful: RingStep | undefined
+
+  /** @param first what this member knows itself */
+  constructor(deps: LookupDeps, self: RingId, key: RingId, first: RingStep) {
+    this.#deps = deps
+    this.#key = key
+    this.#candidates = new Candidates(key, deps.isSuspect)
+    this.#candidates.add(first.closer, self)
+    this.#own = first.owners.length > 0 ? first : undefined
   }
-  if (doubtful) return { owners: doubtful.owners, path, unsure: true }
+
+  /** Who was asked, in order. */
+  get path(): readonly Visit[] {
+    return this.#path
+  }
+
+  /**
+   * Those that follow the key, as the next member knows them that does.
+   * @throws NetworkError `unavailable` (`reason`: `ring_broken`) where nobody is left to ask; `cancelled`
+   */
+  async next(signal: AbortSignal): Promise<RingLookup> {
+    const own = this.#own
+    this.#own = undefined
+    if (own) return this.#found(own, own.unsure)
+    for (let next = this.#take(); next; next = this.#take()) {
+      const answer = await this.#ask(next, signal)
+      if (!answer) continue
+      this.#candidates.add(answer.closer, next.id)
+      const owner = answer.owners[0]
+      if (!owner) continue
+      if (!answer.unsure && this.#deps.isPlausible(this.#key, owner)) return this.#found(answer, false)
+      this.#doubtful ??= answer
+    }
+    const doubtful = this.#doubtful
+    this.#doubtful = undefined
+    if (doubtful) return this.#found(doubtful, true)
+    throw brokenRing(this.#path)
+  }
+
+  /** As `next`, until so many are known to follow the key, or all that can be. */
+  async owners(least: number, signal: AbortSignal): Promise<RingLookup> {
+    let best = await this.next(signal)
+    while (best.owners.length < least) {
+      const more = await this.next(signal).catch(() => undefined)
+      signal.throwIfAborted()
+      if (!more) break
+      if (more.owners.length > best.owners.length && !more.unsure) best = more
+    }
+    return { ...best, path: this.#path }
+  }
+
+  #take(): Member | undefined {
+    return this.#path.length < MAX_VISITS ? this.#candidates.take() : undefined
+  }
+
+  #found({ owners }: RingStep, unsure: boolean): RingLookup {
+    return { owners, path: this.#path, unsure }
+  }
+
+  async #ask(member: Member, signal: AbortSignal): Promise<RingStep | undefined> {
+    let answer: RingStep | undefined
+    try {
+      answer = await this.#deps.ask(member, this.#key, signal)
+    } catch (error) {
+      if (signal.aborted) throw new NetworkError('cancelled', 'cancelled', {}, error)
+    }
+    this.#path.push({ member, answered: answer !== undefined })
+    return answer
+  }
+}
+
+function brokenRing(path: readonly Visit[]): NetworkError {
   const silent = path.filter(({ answered }) => !answered).length
-  throw new NetworkError(
+  return new NetworkError(
     'unavailable',
     `the ring is broken on the way: ${silent} of ${path.length} members asked do not answer, and nobody else is known there; it is repaired by itself where enough of it is left`,
     { reason: 'ring_broken', path },
   )
-}
-
-async function asked(
-  deps: LookupDeps,
-  member: Member,
-  key: RingId,
-  signal: AbortSignal,
-): Promise<RingStep | undefined> {
-  try {
-    return await deps.ask(member, key, signal)
-  } catch (error) {
-    if (signal.aborted) throw new NetworkError('cancelled', 'cancelled', {}, error)
-    return undefined
-  }
 }
 
 /** Members to be asked, those nearest before the key first, each once. */

@@ -193,8 +193,10 @@ export class Maintenance {
     this.#fingerDue = now + this.#options.fingerMs
     this.#fingersFound = true
     for (const power of due) {
-      const place = plus(pointers.id, power)
-      const found = await calls.lookUp(place, pointers.step(place), signal).catch(() => undefined)
+      const found = await calls
+        .lookup(plus(pointers.id, power))
+        .next(signal)
+        .catch(() => undefined)
       signal.throwIfAborted()
       const finger = found?.owners.find((member) => !calls.isSuspect(member))
       if (finger) pointers.setFinger(power, finger)
@@ -242,7 +244,10 @@ export class Maintenance {
     const { id } = pointers
     if (through.id === id) return
     const there = { owners: [], closer: [through], unsure: false }
-    const found = await calls.lookUp(id, there, signal).catch(() => undefined)
+    const found = await calls
+      .lookup(id, there)
+      .next(signal)
+      .catch(() => undefined)
     signal.throwIfAborted()
     const owner = found?.owners.find((member) => member.id !== id && !calls.isSuspect(member))
     if (!owner || found?.owners[0]?.id === id || owner.id === pointers.successor?.id) return

@@ -1,7 +1,7 @@
 import type { Clock } from '../../common/clock.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import type { KnownPeers } from '../overlay/protocol.ts'
-import { lookUp, type RingLookup } from './lookup.ts'
+import { Lookup, type LookupDeps } from './lookup.ts'
 import type { Pointers } from './pointers.ts'
 import type { RingNetwork, RingStep } from './protocol.ts'
 import type { Member, RingId } from './ring.ts'
@@ -49,15 +49,15 @@ export class RingCalls {
     return (await this.ask(member, (network, to) => network.step(to, id, signal), signal)) !== undefined
   }
 
-  /** Who follows a place. @param first what is known of the way already @throws NetworkError as `lookUp` */
-  lookUp(key: RingId, first: RingStep, signal: AbortSignal): Promise<RingLookup> {
+  /** Who follows a place. @param first what is known of the way already (default: by the pointers) */
+  lookup(key: RingId, first: RingStep = this.#deps.pointers.step(key)): Lookup {
     const { pointers } = this.#deps
-    const deps = {
-      ask: (member: Member) => this.#answerOf(member, (network, to) => network.step(to, key, signal), signal),
-      isSuspect: (member: Member) => this.isSuspect(member),
-      isPlausible: (place: RingId, owner: Member) => pointers.isPlausible(place, owner),
+    const deps: LookupDeps = {
+      ask: (member, place, signal) => this.#answerOf(member, (network, to) => network.step(to, place, signal), signal),
+      isSuspect: (member) => this.isSuspect(member),
+      isPlausible: (place, owner) => pointers.isPlausible(place, owner),
     }
-    return lookUp(deps, pointers.id, key, first, signal)
+    return new Lookup(deps, pointers.id, key, first)
   }
 
   /** It did not answer of late. */
