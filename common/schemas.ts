@@ -282,6 +282,7 @@ export const PeerInfo = z
       .enum(['registered', 'unreachable', 'refused', 'none'])
       .meta({ description: 'how it stands with the Maestro' }),
     maestro_problem: z.string().nullable(),
+    network: z.lazy(() => NetworkLevelSchema),
     uptime_s: z.number(),
     version: z.string(),
   })
@@ -316,7 +317,8 @@ export const PeerSearchResponse = z
   })
   .meta({ id: 'PeerSearch' })
 
-export const STRATEGIES = ['local', 'maestro', 'friends'] as const
+/** In the order in which a lookup asks them, unless configured otherwise. */
+export const STRATEGIES = ['local', 'maestro', 'friends', 'chord', 'flood'] as const
 export const StrategyNameSchema = z.enum(STRATEGIES)
 export type StrategyName = z.infer<typeof StrategyNameSchema>
 
@@ -324,13 +326,41 @@ export const StepSchema = z
   .object({
     strategy: StrategyNameSchema,
     asked: z.string().meta({ description: 'whom: a peer or URL' }),
-    outcome: z.enum(['found', 'nothing', 'unreachable', 'timeout', 'refused']),
+    outcome: z
+      .enum(['found', 'nothing', 'unreachable', 'timeout', 'refused', 'skipped'])
+      .meta({ description: 'skipped: it did not answer lately, and has not been seen to answer since' }),
     found: z.int(),
     ms: z.number(),
     detail: z.string().nullable(),
+    messages: z.int().default(0).meta({ description: 'sent for it, as far as known: questions, and what they led to' }),
+    hops: z
+      .int()
+      .nullable()
+      .default(null)
+      .meta({ description: 'chord: members asked one after the other; flood: links to the nearest provider' }),
+    path: z
+      .array(z.object({ peer: PeerIdSchema, rest: UrlSchema, answered: z.boolean() }))
+      .max(100)
+      .default([])
+      .meta({ description: 'the peers visited, in order' }),
+    age_ms: z
+      .number()
+      .nullable()
+      .default(null)
+      .meta({ description: 'how long ago the providers of the records that were used said so, at most' }),
   })
   .meta({ id: 'LookupStep' })
 export type LookupStep = z.infer<typeof StepSchema>
+
+/** At which level a network without some of its parts works, the best first. */
+export const LEVELS = ['maestro', 'ring', 'neighbours', 'friends', 'alone'] as const
+export const NetworkLevelSchema = z
+  .object({
+    level: z.enum(LEVELS),
+    text: z.string().meta({ example: 'Maestro down: using the ring; records up to 40 s old' }),
+  })
+  .meta({ id: 'NetworkLevel' })
+export type NetworkLevel = z.infer<typeof NetworkLevelSchema>
 
 export const PeerLocateQuery = PeerSearchQuery.extend({ via: StrategyNameSchema.optional() })
 export const LocatedProvider = ProviderSchema.extend({
@@ -344,6 +374,7 @@ export const PeerLocateResponse = z
     peers: z.array(LocatedProvider),
     via: StrategyNameSchema.nullable().meta({ description: 'the strategy that found them; null where none did' }),
     steps: z.array(StepSchema),
+    network: NetworkLevelSchema,
   })
   .meta({ id: 'PeerLocate' })
 export type PeerLocateResponse = z.infer<typeof PeerLocateResponse>
@@ -439,9 +470,72 @@ export const FriendSchema = z
 export type Friend = z.infer<typeof FriendSchema>
 export const FriendsResponse = z.object({ friends: z.array(FriendSchema) }).meta({ id: 'Friends' })
 export const FriendRequest = z.object({ url: UrlSchema }).meta({ id: 'FriendRequest' })
+export const KnownPeerSchema = z.object({
+  id: PeerIdSchema.nullable(),
+  rest: UrlSchema,
+  grpc_port: PortSchema.nullable(),
+  status: z
+    .enum(['self', 'alive', 'lost', 'hearsay'])
+    .meta({ description: 'lost: it answered once, and not the last time; hearsay: only told of by others' }),
+  friend: z.boolean(),
+  neighbour: z.boolean().meta({ description: 'queries that are flooded go to it' }),
+  seen: z.string().nullable().meta({ description: 'ISO 8601, when it answered last' }),
+})
+export type KnownPeerBody = z.infer<typeof KnownPeerSchema>
 export const KnownPeersResponse = z
-  .object({ peers: z.array(z.object({ id: PeerIdSchema.nullable(), rest: UrlSchema })) })
+  .object({
+    peers: z.array(
+      KnownPeerSchema.partial({ grpc_port: true, status: true, friend: true, neighbour: true, seen: true }),
+    ),
+  })
   .meta({ id: 'KnownPeers' })
+export const DiscoverRequest = z.object({ url: UrlSchema }).meta({ id: 'DiscoverRequest' })
+export const DiscoverResponse = z
+  .object({
+    asked: UrlSchema,
+    peers: z.array(
+      z.object({
+        id: PeerIdSchema.nullable(),
+        rest: UrlSchema,
+        outcome: z
+          .enum(['kept', 'known', 'self', 'refused'])
+          .meta({ description: 'kept: it answered and is known from now on' }),
+        detail: z.string().nullable(),
+      }),
+    ),
+  })
+  .meta({ id: 'Discovered' })
+export type DiscoverBody = z.infer<typeof DiscoverResponse>
+
+const RingMemberSchema = z.object({ peer: PeerIdSchema, rest: UrlSchema, place: ContentIdSchema })
+export const RING_STATES = ['off', 'alone', 'small', 'whole', 'repairing'] as const
+export const RingResponse = z
+  .object({
+    state: z.enum(RING_STATES).meta({
+      description:
+        'off: this peer takes no part; alone: it knows no other member; small: fewer members than the length of a successor list, so each knows all; whole; repairing: no successor answered, who follows is a guess',
+    }),
+    text: z.string().meta({ description: 'the same for people' }),
+    self: RingMemberSchema,
+    predecessor: RingMemberSchema.nullable(),
+    successors: z.array(RingMemberSchema),
+    fingers: z
+      .array(RingMemberSchema.extend({ power: z.int().meta({ description: 'it follows the place 2^power further' }) }))
+      .meta({ description: 'beyond the successors, nearest first' }),
+    successor_list: z.int().meta({ description: 'how long the list of successors is at most' }),
+    members: z.number().meta({ description: 'how many members there seem to be, from how close the successors are' }),
+    share: z.number().meta({ description: 'of all places, those that this member is responsible for; 0 to 1' }),
+    records: z.object({
+      held: z.int(),
+      own: z.int().meta({ description: 'of these, those it is responsible for' }),
+      published: z.int().meta({ description: 'records about files of this peer that it keeps up at others' }),
+      unpublished: z.int().meta({ description: 'records of its files that wait to be published, or are too many' }),
+    }),
+    checked_ms: z.number().nullable().meta({ description: 'since the successor answered last' }),
+    messages: z.object({ sent: z.int(), answered: z.int() }),
+  })
+  .meta({ id: 'Ring' })
+export type RingBody = z.infer<typeof RingResponse>
 
 /** A folder as people type it; the slash at its end is theirs to give or leave. */
 const FolderQuery = text((value) => parseFileName(value.replace(/\/+$/, '')), {

@@ -29,7 +29,29 @@ test('a schedule comes from the file, or as JSON', () => {
   expect(load({}, { P2P_RATE_SCHEDULE: JSON.stringify(rate_schedule) }).rate_schedule).toEqual(expected)
 })
 
+test('strategies are a list, or names separated by commas', () => {
+  expect(load({}).strategies).toEqual(['local', 'maestro', 'friends', 'chord', 'flood'])
+  expect(load({ strategies: ['local', 'chord'] }).strategies).toEqual(['local', 'chord'])
+  expect(load({}, { P2P_STRATEGIES: 'local, flood' }).strategies).toEqual(['local', 'flood'])
+  expect(load({}, {}, { strategies: '["chord","local"]' }).strategies).toEqual(['chord', 'local'])
+})
+
+test('the ring has settings', () => {
+  expect(load({})).toMatchObject({ ring: true, ring_successors: 16, stabilize_ms: 10_000 })
+  expect(load({}, { P2P_RING: 'false', P2P_RING_SUCCESSORS: '4' })).toMatchObject({ ring: false, ring_successors: 4 })
+})
+
 test.each([
+  [
+    { strategies: ['local', 'magic'] },
+    'the key "strategies" has a bad value ["local","magic"]: "magic" is none of local',
+  ],
+  [{ strategies: 'local,local' }, 'the key "strategies" has a bad value "local,local": it names one twice'],
+  [{ strategies: [] }, 'the key "strategies" has a bad value []: it must not be empty'],
+  [{ strategies: 5 }, 'the key "strategies" has a bad value 5: it must be a list or be a text'],
+  [{ ring_successors: 1 }, 'the key "ring_successors" has a bad value 1: it must be at least 2'],
+  [{ stabilize_ms: 5 }, 'the key "stabilize_ms" has a bad value 5: it must be at least 100'],
+  [{ ring: 'yes' }, 'the key "ring" has a bad value "yes": it must be true or false'],
   [{ download_rate: 'fast' }, 'the key "download_rate" has a bad value "fast": "fast" is not a rate'],
   [{ upload_rate: 5 }, 'the key "upload_rate" has a bad value 5: a rate of 5 is too low'],
   [{ upload_rate: {} }, 'the key "upload_rate" has a bad value {}: it must be a number or be a text'],

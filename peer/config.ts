@@ -2,7 +2,15 @@ import { z } from 'zod'
 import { parseRestUrl } from '../common/address.ts'
 import { pathKey, portKey } from '../common/config.ts'
 import { LOG_LEVELS } from '../common/log.ts'
-import { PeerIdSchema, RateScheduleSchema, RateSchema, TransferModeSchema } from '../common/schemas.ts'
+import {
+  PeerIdSchema,
+  RateScheduleSchema,
+  RateSchema,
+  STRATEGIES,
+  type StrategyName,
+  StrategyNameSchema,
+  TransferModeSchema,
+} from '../common/schemas.ts'
 
 const url = () =>
   z.string().superRefine((value, context) => {
@@ -13,13 +21,28 @@ const url = () =>
     }
   })
 
+/** Names of strategies, as a list or separated by commas. */
+const strategies = () =>
+  z
+    .union([z.array(z.string()), z.string().transform((text) => text.split(',').map((name) => name.trim()))])
+    .superRefine((names, context) => {
+      const complain = (message: string) => context.addIssue({ code: 'custom', message })
+      const strange = names.find((name) => !StrategyNameSchema.safeParse(name).success)
+      if (names.length === 0) complain('it must not be empty')
+      else if (strange !== undefined) complain(`"${strange}" is none of ${STRATEGIES.join(', ')}`)
+      else if (new Set(names).size < names.length) complain('it names one twice')
+    })
+    .transform((names) => names as StrategyName[])
+
 export const PeerConfig = z.strictObject({
   id: PeerIdSchema.describe("this peer's name in the network"),
   ip: z.string().default('0.0.0.0').describe('address to listen on'),
   port: portKey().default(8000).describe('REST port; 0 is any free one'),
   grpc_port: portKey().default(50051).describe('gRPC port; 0 is any free one'),
   shared_dir: pathKey().describe('the folder to share'),
-  maestro_url: url().optional().describe('the Maestro; without it lookups go to the friends'),
+  maestro_url: url()
+    .optional()
+    .describe('the Maestro; without it lookups go to the friends, the ring and the neighbours'),
   friend_peer_primary: url().optional().describe('REST URL of the friend that is asked first'),
   friend_peer_backup: url().optional().describe('REST URL of the friend that is asked next'),
   advertise_host: z
@@ -56,6 +79,25 @@ export const PeerConfig = z.strictObject({
     .max(60_000)
     .default(1000)
     .describe('bound on one question to the Maestro or a friend, ms'),
+  strategies: strategies()
+    .default([...STRATEGIES])
+    .describe('who is asked where a file is, in this order: a list, or names separated by commas'),
+  ring: z
+    .boolean()
+    .default(true)
+    .describe('takes part in the ring, and passes on queries: keeps records of what others share, as they do for it'),
+  ring_successors: z
+    .int()
+    .min(2)
+    .max(64)
+    .default(16)
+    .describe('members of the ring that follow this one and are known to it: so many may die at once, less one'),
+  stabilize_ms: z
+    .int()
+    .min(100)
+    .max(600_000)
+    .default(10_000)
+    .describe('how often the ring is checked while nothing changes, ms; more often after a change'),
   settle_ms: z
     .int()
     .min(10)

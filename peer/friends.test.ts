@@ -1,12 +1,12 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
-import { parsePeerId } from '../common/ids.ts'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { parseFileName, parsePeerId } from '../common/ids.ts'
 import { silentLog } from '../common/log.ts'
-import { Friends } from './friends.ts'
+import { addressOf, Friends } from './friends.ts'
 
 const PRIMARY = 'http://127.0.0.1:1'
 
@@ -24,10 +24,12 @@ function temporaryFolder(): string {
 }
 
 /** Something that says it is a peer of this id. */
-async function peer(id: string): Promise<string> {
-  const server = createServer((_, response) => {
+async function peer(id: string, restUrl = 'http://192.168.1.9:8000'): Promise<string> {
+  const server = createServer((request, response) => {
     response.setHeader('content-type', 'application/json')
-    response.end(JSON.stringify({ id }))
+    const search = { peer: 'another', file: null, exists: false, grpc_port: 1, matches: [] }
+    const info = { id, rest_url: restUrl, grpc_port: 50051 }
+    response.end(JSON.stringify(request.url?.startsWith('/search') ? search : info))
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   onTestFinished(() => {
@@ -89,4 +91,54 @@ test('the list has an end', async () => {
   for (let i = 2; i <= 64; i++) await friends.add(await peer(`P${i}`))
   await expect(friends.add(await peer('P65'))).rejects.toThrow('64 friends are the most')
   expect(friends.list()).toHaveLength(64)
+})
+
+describe('the address of a friend', () => {
+  const portOf = (url: string) => Number(new URL(url).port)
+
+  test('is known once it was identified: as its user wrote it', async () => {
+    const friends = friendsIn(temporaryFolder())
+    const p2 = await peer('P2')
+    await friends.add(p2.replace('127.0.0.1', 'localhost'))
+    expect(friends.contacts()).toEqual([{ peer: 'P2', host: '127.0.0.1', restPort: portOf(p2), grpcPort: 50051 }])
+  })
+
+  test('is asked for again of those that did not answer', async () => {
+    const folder = temporaryFolder()
+    const p2 = await peer('P2')
+    await friendsIn(folder).add(p2)
+    const restarted = friendsIn(folder)
+    expect(restarted.contacts()).toEqual([])
+    await restarted.identify()
+    expect(restarted.contacts()).toMatchObject([{ peer: 'P2', host: '127.0.0.1' }])
+    expect(restarted.list().map(({ alive }) => alive)).toEqual([false, true])
+  })
+
+  test('is forgotten where another peer answers there', async () => {
+    const friends = friendsIn(temporaryFolder())
+    await friends.add(await peer('P2'))
+    await friends.peers()[1]!.search({ file: parseFileName('x') }, new AbortController().signal)
+    expect(friends.contacts()).toEqual([])
+  })
+
+  test('is never that of this peer itself', async () => {
+    const folder = temporaryFolder()
+    writeFileSync(join(folder, 'friends.json'), JSON.stringify([await peer('me')]))
+    const friends = friendsIn(folder)
+    await friends.identify()
+    expect(friends.contacts()).toEqual([])
+  })
+
+  test.each([
+    ['http://192.168.1.20:8000', 'http://10.0.0.1:81', { host: '192.168.1.20', restPort: 8000 }],
+    ['http://[fd12::7]:8000', 'http://10.0.0.1:81', { host: 'fd12::7', restPort: 8000 }],
+    ['http://localhost:8001', 'http://10.0.0.1:81', { host: '127.0.0.1', restPort: 8001 }],
+    ['http://lab-pc7:8000', 'http://192.168.1.21:8005', { host: '192.168.1.21', restPort: 8005 }],
+    ['http://lab-pc7:8000', 'http://127.0.0.1:8000', undefined],
+    ['http://lab-pc7:8000', 'http://169.254.169.254:80', undefined],
+    ['http://lab-pc7:8000', 'http://lab-pc7.local:8000', undefined],
+    ['http://lab-pc7:8000', 'nonsense://', undefined],
+  ])('written as %s, advertised as %s, is %j', (url, advertised, address) => {
+    expect(addressOf(url, advertised)).toEqual(address)
+  })
 })

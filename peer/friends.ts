@@ -1,6 +1,7 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { isIP } from 'node:net'
 import { z } from 'zod'
-import { parseRestUrl } from '../common/address.ts'
+import { isLoopback, parseAdvertised, parseRestUrl } from '../common/address.ts'
 import { errnoOf, NetworkError } from '../common/errors.ts'
 import type { ContentId, PeerId } from '../common/ids.ts'
 import type { Logger } from '../common/log.ts'
@@ -16,6 +17,7 @@ import {
   SwarmMembersResponse,
   type SwarmPeerBody,
 } from '../common/schemas.ts'
+import type { PeerContact } from './contact.ts'
 import type { FriendPeer } from './locate/friends.ts'
 import type { SwarmFriend } from './neighbours.ts'
 import type { FriendPages } from './transfer/folder/listing.ts'
@@ -37,6 +39,7 @@ const LISTING_MS = 5000
 const DetailedFiles = PeerFilesResponse.required({ grpc_port: true }).extend({
   files: z.array(PeerFileSchema).max(LIMITS.pageSize),
 })
+const Identity = PeerInfo.pick({ id: true, rest_url: true, grpc_port: true })
 const Saved = z.array(z.string()).max(MAX_FRIENDS)
 
 /** One friend: asked over REST, remembered with what was last seen of it. */
@@ -45,6 +48,8 @@ class FriendClient implements FriendPeer, FriendPages, SwarmFriend {
   readonly role: Friend['role']
   id: PeerId | null = null
   alive: boolean | null = null
+  /** where its other protocols are spoken; undefined until it was identified, and where that can't be told */
+  contact: PeerContact | undefined
   readonly #rest: RestClient
 
   constructor(url: string, role: Friend['role'], timeoutMs: number) {
@@ -55,7 +60,7 @@ class FriendClient implements FriendPeer, FriendPages, SwarmFriend {
 
   async search(query: PeerSearchQuery, signal: AbortSignal) {
     const answer = await this.#ask(this.#rest.call('GET', '/search', PeerSearchResponse, { query, signal }))
-    this.id = answer.peer
+    this.#is(answer.peer)
     return answer
   }
 
@@ -67,14 +72,22 @@ class FriendClient implements FriendPeer, FriendPages, SwarmFriend {
   async files(page: Parameters<FriendPages['files']>[0], signal: AbortSignal) {
     const options = { query: { ...page, details: '1' }, signal, timeoutMs: LISTING_MS }
     const answer = await this.#ask(this.#rest.call('GET', '/files', DetailedFiles, options))
-    this.id = answer.peer
+    this.#is(answer.peer)
     return answer
   }
 
-  /** Asks who it is. */
-  async identify(): Promise<PeerId> {
-    this.id = (await this.#ask(this.#rest.call('GET', '/info', PeerInfo.pick({ id: true })))).id
-    return this.id
+  async identify(signal?: AbortSignal): Promise<PeerId> {
+    const { id, rest_url, grpc_port } = await this.#ask(this.#rest.call('GET', '/info', Identity, { signal }))
+    this.#is(id)
+    const address = addressOf(this.url, rest_url)
+    this.contact = address && { peer: id, ...address, grpcPort: grpc_port }
+    return id
+  }
+
+  /** Another peer may answer there from one day to the next. */
+  #is(id: PeerId): void {
+    if (this.contact?.peer !== id) this.contact = undefined
+    this.id = id
   }
 
   async #ask<T>(answer: Promise<T>): Promise<T> {
@@ -90,6 +103,22 @@ class FriendClient implements FriendPeer, FriendPages, SwarmFriend {
 
   close(): Promise<void> {
     return this.#rest.close()
+  }
+}
+
+/**
+ * Where a friend is, for those that need an IP address: as its user wrote it, else as it advertises itself, where a
+ * peer can be there. Undefined where neither is one.
+ */
+export function addressOf(url: string, advertised: string): Pick<PeerContact, 'host' | 'restPort'> | undefined {
+  const { host, port } = parseRestUrl(url)
+  if (isIP(host) !== 0) return { host, restPort: port }
+  if (isLoopback(host)) return { host: '127.0.0.1', restPort: port }
+  try {
+    const told = parseAdvertised(advertised, host)
+    return isIP(told.host) === 0 ? undefined : { host: told.host, restPort: told.port }
+  } catch {
+    return undefined
   }
 }
 
@@ -113,6 +142,17 @@ export class Friends {
 
   list(): Friend[] {
     return this.#friends.map(({ url, role, id, alive }) => ({ url, role, id, alive }))
+  }
+
+  /** Friends whose address is known, without this peer itself; `identify` finds more. */
+  contacts(): PeerContact[] {
+    return this.#friends.flatMap(({ contact }) => (contact && contact.peer !== this.#options.self ? [contact] : []))
+  }
+
+  /** Asks those that are not known yet who they are, all at a time; who does not answer is asked the next time. */
+  async identify(signal?: AbortSignal): Promise<void> {
+    const strangers = this.#friends.filter(({ contact }) => contact === undefined)
+    await Promise.allSettled(strangers.map((friend) => friend.identify(signal)))
   }
 
   /**

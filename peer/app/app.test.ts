@@ -12,6 +12,7 @@ test('of a stranger nothing is read on the routes of the own user', async () => 
   for (const [method, path] of [
     ['POST', '/transfers'],
     ['POST', '/friends'],
+    ['POST', '/discover'],
     ['POST', '/refresh'],
     ['PUT', '/files/a'],
     ['PATCH', '/nowhere'],

@@ -1,7 +1,7 @@
 import type { Registry } from 'prom-client'
 import { type App, createApp, documented } from '../../common/http.ts'
 import type { Logger } from '../../common/log.ts'
-import type { PeerInfo } from '../../common/schemas.ts'
+import type { LookupStep, NetworkLevel, PeerInfo } from '../../common/schemas.ts'
 import type { Friends } from '../friends.ts'
 import type { Limits } from '../limits.ts'
 import type { LocalFiles, Self } from '../locate/local.ts'
@@ -12,6 +12,7 @@ import { type GuardOptions, ownUserOnly } from './guard.ts'
 import { addInfoRoutes } from './info.ts'
 import { addLimitRoutes } from './limits.ts'
 import { addLocateRoutes } from './locate.ts'
+import { addOverlayRoutes, type OverlayRouteDeps } from './overlay.ts'
 import { addSwarmRoutes, type SwarmRouteDeps } from './swarms.ts'
 import { addTransferRoutes, type Transfers } from './transfers.ts'
 
@@ -22,6 +23,9 @@ export interface PeerAppDeps {
   limits: Limits
   transfers: Transfers
   swarms: SwarmRouteDeps
+  overlay: OverlayRouteDeps
+  /** at which level the network works, as it was known, and as the steps of a lookup tell */
+  level: (steps: readonly LookupStep[]) => NetworkLevel
   self: () => Self
   info: () => PeerInfo
   log: Logger
@@ -48,7 +52,8 @@ export function createPeerApp(deps: PeerAppDeps, options: GuardOptions): App {
   addInfoRoutes(app, deps.info)
   addFileRoutes(app, deps)
   addLocateRoutes(app, deps)
-  addFriendRoutes(app, deps)
+  addFriendRoutes(app, deps.friends)
+  addOverlayRoutes(app, deps.overlay)
   addLimitRoutes(app, deps.limits)
   addTransferRoutes(app, deps.transfers)
   addSwarmRoutes(app, deps.swarms)

@@ -1,14 +1,12 @@
 import { createRoute } from '@hono/zod-openapi'
 import { z } from 'zod'
 import { type App, answer, refusal } from '../../common/http.ts'
-import { FriendRequest, FriendsResponse, KnownPeersResponse } from '../../common/schemas.ts'
+import { FriendRequest, FriendsResponse } from '../../common/schemas.ts'
 import type { Friends } from '../friends.ts'
-import type { Self } from '../locate/local.ts'
 
 const tags = ['friends']
 
-export function addFriendRoutes(app: App, deps: { friends: Friends; self: () => Self }): void {
-  const { friends, self } = deps
+export function addFriendRoutes(app: App, friends: Friends): void {
   app.openapi(
     createRoute({
       method: 'get',
@@ -42,18 +40,6 @@ export function addFriendRoutes(app: App, deps: { friends: Friends; self: () => 
     async (c) => {
       await friends.remove(c.req.valid('query').url)
       return c.json({ friends: friends.list() }, 200)
-    },
-  )
-  app.openapi(
-    createRoute({
-      method: 'get',
-      path: '/peers',
-      tags,
-      responses: { 200: answer(KnownPeersResponse, 'the peers that this one knows, itself first') },
-    }),
-    (c) => {
-      const { id, rest } = self()
-      return c.json({ peers: [{ id, rest }, ...friends.list().map((f) => ({ id: f.id, rest: f.url }))] }, 200)
     },
   )
 }

@@ -1,7 +1,14 @@
 import { createRoute } from '@hono/zod-openapi'
 import { NetworkError } from '../../common/errors.ts'
 import { type App, answer, refusal } from '../../common/http.ts'
-import { PeerLocateQuery, PeerLocateResponse, PeerSearchQuery, PeerSearchResponse } from '../../common/schemas.ts'
+import {
+  type LookupStep,
+  type NetworkLevel,
+  PeerLocateQuery,
+  PeerLocateResponse,
+  PeerSearchQuery,
+  PeerSearchResponse,
+} from '../../common/schemas.ts'
 import { type LocalFiles, matches, type Self } from '../locate/local.ts'
 import type { Locator } from '../locate/locator.ts'
 import type { LocateQuery } from '../locate/strategy.ts'
@@ -13,10 +20,12 @@ export interface LocateDeps {
   files: LocalFiles
   locator: Locator
   self: () => Self
+  /** at which level the network works, as it was known, and as the steps of a lookup tell */
+  level: (steps: readonly LookupStep[]) => NetworkLevel
 }
 
 export function addLocateRoutes(app: App, deps: LocateDeps): void {
-  const { files, locator, self } = deps
+  const { files, locator, self, level } = deps
   app.openapi(
     createRoute({
       method: 'get',
@@ -44,7 +53,7 @@ export function addLocateRoutes(app: App, deps: LocateDeps): void {
       const { via, ...rest } = c.req.valid('query')
       const query = parseQuery(rest)
       const { providers, via: found, steps } = await locator.locate(query, c.req.raw.signal, via)
-      return c.json({ file: askedFor(query), peers: providers, via: found, steps }, 200)
+      return c.json({ file: askedFor(query), peers: providers, via: found, steps, network: level(steps) }, 200)
     },
   )
 }

@@ -63,10 +63,10 @@ export class Cli {
     return client
   }
 
-  /** Another peer; the user's token is no business of its. */
-  async peer(url: string) {
+  /** Another peer; the user's token is no business of its. `timeoutMs`: for one answer. */
+  async peer(url: string, timeoutMs?: number) {
     const { PeerClient } = await import('./client.ts')
-    const client = new PeerClient({ signal: this.io.signal }, { name: 'the peer', url: agentAddress(url) })
+    const client = new PeerClient({ signal: this.io.signal }, { name: 'the peer', url: agentAddress(url), timeoutMs })
     this.onClose(() => client.close())
     return client
   }

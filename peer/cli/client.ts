@@ -5,6 +5,8 @@ import type { FileName } from '../../common/ids.ts'
 import { pagesOf } from '../../common/paging.ts'
 import { type CallOptions, RestClient } from '../../common/rest-client.ts'
 import {
+  type DiscoverBody,
+  DiscoverResponse,
   FriendsResponse,
   KnownPeersResponse,
   type LimitsBody,
@@ -18,6 +20,8 @@ import {
   type PeerSearchQuery,
   PeerSearchResponse,
   RefreshResponse,
+  type RingBody,
+  RingResponse,
   type StrategyName,
   type TransferBody,
   type TransferRequest,
@@ -27,10 +31,21 @@ import {
 
 /** A chain of strategies, each bounded by the agent, takes as long as its steps together. */
 const LOOKUP_MS = 180_000
+/** Peers that are told of are tried before they are kept. */
+const DISCOVER_MS = 60_000
 /** A scan hashes what is new; the one who waits for it may interrupt. */
 const NO_LIMIT = 0
 const PAGE = 1000
 const MAX_EVENT = 4 * 1024 * 1024
+
+export interface ClientOptions {
+  /** for error messages: `the agent` */
+  name: string
+  url: string
+  token?: string | undefined
+  /** for one answer, where the call has no bound of its own, ms (default 10,000) */
+  timeoutMs?: number | undefined
+}
 
 /** A peer's REST, as the CLI uses it: the own agent's, with the user's token, or another peer's. */
 export class PeerClient {
@@ -39,11 +54,11 @@ export class PeerClient {
   readonly #signal: AbortSignal
 
   /** `signal` ends every call. */
-  constructor(deps: { signal: AbortSignal }, options: { name: string; url: string; token?: string | undefined }) {
-    const { name, url, token } = options
+  constructor(deps: { signal: AbortSignal }, options: ClientOptions) {
+    const { name, url, token, timeoutMs } = options
     this.url = url
     this.#signal = deps.signal
-    this.#rest = new RestClient({ name, baseUrl: url, token, timeoutMs: 10_000 })
+    this.#rest = new RestClient({ name, baseUrl: url, token, timeoutMs: timeoutMs ?? 10_000 })
   }
 
   info(): Promise<PeerInfo> {
@@ -84,6 +99,15 @@ export class PeerClient {
 
   knownPeers(): Promise<z.infer<typeof KnownPeersResponse>> {
     return this.#call('GET', '/peers', KnownPeersResponse)
+  }
+
+  /** Has it ask the peer at a URL whom it knows, and try each of them. */
+  discover(url: string): Promise<DiscoverBody> {
+    return this.#call('POST', '/discover', DiscoverResponse, { body: { url }, timeoutMs: DISCOVER_MS })
+  }
+
+  ring(): Promise<RingBody> {
+    return this.#call('GET', '/ring', RingResponse)
   }
 
   limits(): Promise<LimitsBody> {

@@ -1,15 +1,18 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { NetworkError } from '../../common/errors.ts'
 import type { PeerId } from '../../common/ids.ts'
-import type { PeerRow } from '../../common/schemas.ts'
+import type { DiscoverBody, PeerRow } from '../../common/schemas.ts'
 import {
   FakeAgent,
   friend,
   gave,
   ID_A,
   ID_B,
+  known,
+  member,
   peerFile,
   provider,
+  ringOf,
   run,
   start,
   step,
@@ -55,7 +58,16 @@ describe('the agent', () => {
     expect(code).toBe(0)
     expect(stdout).toContain('P1 is up for 3 min 20 s')
     expect(stdout).toContain('2 files, 3 MB')
-    expect(stdout).toMatch(/http:\/\/10.0.0.9:9000 does not answer; lookups go to the friends/)
+    expect(stdout).toMatch(/http:\/\/10.0.0.9:9000 does not answer; others are asked until it is back/)
+  })
+
+  test('status tells at which level the network works, and how it stands with the ring', async () => {
+    agent.ring = ringOf('whole', { text: 'whole, about 20 members' })
+    agent.info.network = { level: 'ring', text: 'Maestro down: using the ring' }
+    const { stdout } = await on('status')
+    expect(stdout).toMatch(/^Network +Maestro down: using the ring$/m)
+    expect(stdout).toMatch(/^Ring +whole, about 20 members$/m)
+    expect((await json('status')).answer).toMatchObject({ network: { level: 'ring' }, ring: { state: 'whole' } })
   })
 
   test('is found by the environment where no flag names it', async () => {
@@ -64,10 +76,11 @@ describe('the agent', () => {
   })
 
   test('gets the token of the flag or the environment, other peers do not', async () => {
-    other.known = [{ id: 'P3' as PeerId, rest: 'http://10.0.0.3:8000' }]
-    await run(['discover', other.url, '--agent', agent.url], { env: { P2P_TOKEN: 'secret-token' } })
+    agent.known = [known('P2', other.url)]
+    await run(['network', '--agent', agent.url], { env: { P2P_TOKEN: 'secret-token' } })
     expect(agent.requests.map(({ authorization }) => authorization)).toContain('Bearer secret-token')
-    expect(other.requests.map(({ authorization }) => authorization)).toEqual([undefined])
+    expect(other.requests.map(({ path }) => path)).toEqual(['/info', '/files'])
+    expect(other.requests.map(({ authorization }) => authorization)).toEqual([undefined, undefined])
   })
 
   test('that does not run is told with what to do next, exit 4', async () => {
@@ -262,8 +275,59 @@ describe('locate and search', () => {
       steps: [step('local', 'nothing', 'this peer'), step('maestro', 'found', 'http://m:9000')],
     }
     const { stdout } = await on('locate', 'film.mkv', '--explain')
-    expect(stdout).toMatch(/1 +local +this peer +nothing +3.3 ms/)
-    expect(stdout).toMatch(/2 +maestro +http:\/\/m:9000 +found 1 +3.3 ms/)
+    expect(stdout).toMatch(/1 +local +this peer +nothing +3.3 ms +1\n/)
+    expect(stdout).toMatch(/2 +maestro +http:\/\/m:9000 +found 1 +3.3 ms +1\n/)
+    expect(stdout).toContain('\nnetwork: no Maestro configured: using the ring\n')
+  })
+
+  test('--explain shows the way through the ring, who was silent on it, and who was skipped', async () => {
+    const way = ['P7', 'P3', 'P9'].map((peer) => ({
+      peer: peer as PeerId,
+      rest: `http://${peer}`,
+      answered: peer !== 'P3',
+    }))
+    const skipped = { ...step('maestro', 'skipped', 'http://m:9000'), detail: 'did not answer 12 s ago' }
+    const trace = { messages: 4, hops: 2, path: way, age_ms: 39_200 }
+    agent.info.network = { level: 'ring', text: 'Maestro down: using the ring; records up to 40 s old' }
+    agent.located = {
+      peers: [provider('P2', 'film.mkv', { via: 'chord' })],
+      steps: [skipped, { ...step('chord', 'found', 'the ring'), ...trace }],
+    }
+    const { stdout, stderr } = await on('locate', 'film.mkv', '--explain')
+    expect(stdout).toMatch(/STEP +VIA +ASKED +OUTCOME +TIME +MESSAGES +HOPS/)
+    expect(stdout).toMatch(/1 +maestro +http:\/\/m:9000 +skipped .* did not answer 12 s ago\n/)
+    expect(stdout).toMatch(/2 +chord +the ring +found 1 +3.3 ms +4 +2\n/)
+    expect(stdout).toContain('\nchord: this peer → P7 → P3 (silent) → P9\n')
+    expect(stdout).toContain('\nnetwork: Maestro down: using the ring; records up to 40 s old\n')
+    expect(stdout).toContain('film.mkv: 1 peer, via chord')
+    expect(stderr).toBe(
+      'the Maestro at http://m:9000 does not answer; asked the ring (records up to 40 s old) instead\n',
+    )
+    expect((await json('locate', 'film.mkv')).answer).toMatchObject({
+      network: { level: 'ring' },
+      steps: [{ outcome: 'skipped' }, { hops: 2, path: way }],
+    })
+  })
+
+  test.each(['chord', 'flood'])('--via %s asks that way alone', async (via) => {
+    await on('locate', 'film.mkv', '--via', via)
+    expect(agent.requests).toMatchObject([{ path: '/locate', query: { file: 'film.mkv', via } }])
+  })
+
+  test('where the ring and the neighbours are silent too, all are named, exit 4', async () => {
+    agent.located.steps = [
+      step('maestro', 'skipped', 'http://m:9000'),
+      step('chord', 'unreachable', 'the ring'),
+      step('flood', 'unreachable', 'the neighbours'),
+    ]
+    const { code, stderr } = await on('locate', 'film.mkv')
+    expect(code).toBe(4)
+    expect(stderr).toContain('no answer from the Maestro at http://m:9000, the ring and the neighbours;')
+    agent.located.steps[0] = step('maestro', 'nothing', 'http://m:9000')
+    expect(await on('locate', 'film.mkv')).toMatchObject({
+      code: 3,
+      stderr: expect.stringMatching(/^peer: nobody offers "film.mkv": /),
+    })
   })
 
   test('what nobody has is not found, exit 3', async () => {
@@ -340,22 +404,37 @@ describe('network', () => {
     expect(stderr).toBe('')
   })
 
-  test('without the Maestro says so, and asks this agent and its friends', async () => {
+  test('without the Maestro says so, and asks this agent and the peers that it knows', async () => {
     Object.assign(agent.info, { maestro_url: NOBODY, maestro: 'unreachable' })
     agent.files = [peerFile('mine.txt')]
     Object.assign(other.info, { id: 'P2' })
     other.files = [peerFile('theirs.txt')]
-    agent.friends = [friend(other.url), friend('http://127.0.0.1:1', { id: 'P3' as PeerId })]
+    agent.known = [
+      known('P1', agent.info.rest_url, { status: 'self' }),
+      known('P3', 'http://127.0.0.1:1', { status: 'hearsay', grpc_port: null }),
+      known(null, other.url, { friend: true }),
+    ]
     const { stdout, stderr, code } = await on('network')
     expect(code).toBe(0)
-    expect(stderr).toBe(`the Maestro at ${NOBODY} does not answer; this list comes from this agent and 2 friends\n`)
+    expect(stderr).toBe(
+      `the Maestro at ${NOBODY} does not answer; this list comes from this agent and 2 peers that it knows\n`,
+    )
     expect(stdout).toMatch(/P1 .* alive +- +mine.txt/)
     expect(stdout).toMatch(/P2 .* alive +- +theirs.txt/)
     expect(stdout).toMatch(/P3 .* - +unreachable +- +-\n/)
     expect((await json('network')).answer).toMatchObject({
       maestro: { answers: false },
-      peers: [{ id: 'P1' }, { id: 'P2' }, {}],
+      peers: [{ id: 'P1' }, { id: 'P2' }, { id: 'P3' }],
     })
+  })
+
+  test('with no Maestro asks 32 of those that the agent knows, first those that are alive', async () => {
+    const strangers = Array.from({ length: 40 }, (_, i) => known(`Q${i}`, NOBODY, { status: 'hearsay' }))
+    agent.known = [...strangers, known('P2', other.url)]
+    const { stdout, stderr } = await on('network')
+    expect(stderr).toBe('no Maestro is configured; this list comes from this agent and 32 of 41 peers that it knows\n')
+    expect(other.requests.map(({ path }) => path)).toEqual(['/info', '/files'])
+    expect(stdout.match(/unreachable/g)).toHaveLength(31)
   })
 })
 
@@ -414,21 +493,123 @@ describe('friends', () => {
     expect((await on('add-peer', 'ftp://x')).code).toBe(2)
     expect(agent.requests).toEqual([])
   })
+})
 
-  test('discover adds the peers that are new, and tells which', async () => {
-    agent.friends = [friend('http://10.0.0.3:8000')]
-    other.known = [
-      { id: 'P1' as PeerId, rest: 'http://elsewhere:8000' },
-      { id: 'P2' as PeerId, rest: 'http://10.0.0.2:8000' },
-      { id: 'P3' as PeerId, rest: 'http://10.0.0.3:8000' },
-      { id: null, rest: 'file:///etc' },
+describe('discover', () => {
+  test('has the agent ask, and tells what became of each peer', async () => {
+    const told = (
+      id: string | null,
+      outcome: DiscoverBody['peers'][number]['outcome'],
+      detail: string | null = null,
+    ) => ({ id: id as PeerId | null, rest: `http://${id ?? 'x'}:8000`, outcome, detail })
+    agent.discovered = [
+      told('P1', 'self'),
+      told('P2', 'kept'),
+      told('P3', 'known'),
+      told(null, 'refused', 'it does not answer'),
     ]
-    const { stdout } = await on('discover', other.url)
+    const { stdout, code } = await on('discover', 'lab-pc7')
+    expect(code).toBe(0)
     expect(stdout).toMatch(/P1 +\S+ +this agent itself\n/)
-    expect(stdout).toMatch(/P2 +http:\/\/10.0.0.2:8000 +added\n/)
-    expect(stdout).toMatch(/P3 +\S+ +a friend already\n/)
-    expect(stdout).toMatch(/refused .*not an http URL/)
-    expect(agent.friends.map(({ url }) => url)).toEqual(['http://10.0.0.3:8000', 'http://10.0.0.2:8000'])
+    expect(stdout).toMatch(/P2 +http:\/\/P2:8000 +kept\n/)
+    expect(stdout).toMatch(/P3 +\S+ +known already\n/)
+    expect(stdout).toMatch(/\? +\S+ +not kept +it does not answer\n/)
+    expect(stdout).toContain('http://lab-pc7:8000 told of 4 peers; 1 kept')
+    expect(agent.requests).toMatchObject([{ method: 'POST', path: '/discover', body: { url: 'http://lab-pc7:8000' } }])
+    expect((await json('discover', 'lab-pc7')).answer).toEqual({
+      asked: 'http://lab-pc7:8000',
+      peers: agent.discovered,
+    })
+  })
+
+  test('of a peer that does not answer is unreachable, exit 4', async () => {
+    agent.refusal = new NetworkError('unavailable', `the peer at ${NOBODY} does not answer`)
+    expect(await on('discover', NOBODY)).toEqual({
+      code: 4,
+      stdout: '',
+      stderr: `peer: the peer at ${NOBODY} does not answer\n`,
+    })
+  })
+
+  test('of a Maestro is told to be none', async () => {
+    other.root = maestro
+    agent.refusal = new NetworkError('not_found', 'no such route')
+    expect(await on('discover', other.url)).toEqual({
+      code: 2,
+      stdout: '',
+      stderr: `peer: ${other.url} is a Maestro, not an agent: it is named in an agent's configuration, as maestro_url\n`,
+    })
+  })
+
+  test('with no address lists whom the agent knows', async () => {
+    agent.known = [
+      known('P1', 'http://10.0.0.1:8000', { status: 'self' }),
+      known('P2', 'http://10.0.0.2:8000', { friend: true, neighbour: true, seen: new Date().toISOString() }),
+      known('P3', 'http://10.0.0.3:8000', { status: 'lost', seen: '2020-01-01T12:00:00.000Z' }),
+      known(null, 'http://10.0.0.4:8000', { status: 'hearsay', grpc_port: null }),
+    ]
+    const { stdout } = await on('discover')
+    expect(stdout).not.toContain('P1')
+    expect(stdout).toMatch(/P2 +http:\/\/10.0.0.2:8000 +50051 +alive +0 s ago +friend, neighbour\n/)
+    expect(stdout).toMatch(/P3 +http:\/\/10.0.0.3:8000 +50051 +does not answer +2020-01-01 \d\d:00\n/)
+    expect(stdout).toMatch(/\? +http:\/\/10.0.0.4:8000 +- +only told of +-\n/)
+    expect(stdout).toContain('3 peers known, 1 alive')
+    expect((await json('discover')).answer.peers).toHaveLength(4)
+    agent.known = [known('P1', 'http://10.0.0.1:8000', { status: 'self' })]
+    expect((await on('discover')).stdout).toMatch(/knows no peer yet: "peer discover URL" asks one/)
+  })
+})
+
+describe('ring', () => {
+  const whole = () =>
+    ringOf('whole', {
+      text: 'whole: about 20 members',
+      predecessor: member('P9', 3),
+      successors: [5, 6, 7, 8, 9, 10, 11].map((place) => member(`S${place}`, place)),
+      fingers: [{ ...member('F14', 14), power: 255 }],
+      members: 19.6,
+      share: 0.0625,
+      records: { held: 12, own: 3, published: 40, unpublished: 2 },
+      checked_ms: 4200,
+      messages: { sent: 90, answered: 88 },
+    })
+
+  test('shows the place of the agent, who is around it and what it keeps', async () => {
+    agent.ring = whole()
+    const { stdout, code } = await on('ring')
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/^whole: about 20 members\n/)
+    expect(stdout).toMatch(/^Place +P1 at 0.2500 {2}http:\/\/p1:8000, responsible for 6.3 % of the circle$/m)
+    expect(stdout).toMatch(/^Members +about 20$/m)
+    expect(stdout).toMatch(/^Predecessor +P9 at 0.1875/m)
+    expect(stdout).toMatch(/^Successors +S5 at 0.3125 .*\n +S6 .*\n +S7 .*\n +S8 .*\n +S9 .*\n +… 2 more$/m)
+    expect(stdout).toMatch(/^Fingers +F14 at 0.8750/m)
+    expect(stdout).toMatch(/^Records +12 kept .*, 3 of them .*; 40 published .*, 2 wait$/m)
+    expect(stdout).toMatch(/^Checked +4.2 s ago$/m)
+    expect(stdout).toContain('--all shows all of them')
+    expect((await on('ring', '--all')).stdout).toMatch(/ S11 at 0.6875/)
+    expect((await json('ring')).answer).toEqual(agent.ring)
+  })
+
+  test('draws the circle as wide as the terminal, each mark at its place', async () => {
+    agent.ring = whole()
+    const { stdout } = await run(['ring', '--agent', agent.url], { columns: 68, env: { NO_COLOR: '1' } })
+    const circle = stdout.split('\n').find((line) => line.startsWith('0 '))!
+    // 64 places, four a sixteenth.
+    const marks = [...circle.slice(2)].flatMap((mark, at) => (mark === '─' || at >= 64 ? [] : [`${mark}${at / 4}`]))
+    expect(marks).toEqual(['p3', '●4', 's5', 's6', 's7', 's8', 's9', 's10', 's11', 'f14'])
+    expect(width(circle)).toBe(68)
+    expect(stdout).toContain('● this agent  p predecessor  s successors  f fingers')
+  })
+
+  test('of one is said to be so', async () => {
+    agent.ring = ringOf('alone', { text: 'this agent knows no other member' })
+    const { stdout } = await on('ring')
+    expect(stdout).toMatch(/^this agent knows no other member\n/)
+    expect(stdout).toMatch(/^Predecessor +none$/m)
+    expect(stdout).toMatch(/^Successors +none$/m)
+    expect(stdout).toMatch(/^Checked +not yet$/m)
+    expect(stdout).toMatch(/responsible for 100 % of the circle$/m)
   })
 })
 

@@ -5,13 +5,16 @@ import { streamSSE } from 'hono/streaming'
 import { HTTP_STATUS, type NetworkError } from '../../common/errors.ts'
 import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
 import type {
+  DiscoverBody,
   Friend,
+  KnownPeerBody,
   LimitsBody,
   LocatedProvider,
   LookupStep,
   PeerFile,
   PeerInfo,
   PeerRow,
+  RingBody,
   TransferBody,
   TransferProvider,
 } from '../../common/schemas.ts'
@@ -32,6 +35,7 @@ export class FakeAgent {
     maestro_url: null,
     maestro: 'none',
     maestro_problem: null,
+    network: { level: 'ring', text: 'no Maestro configured: using the ring' },
     uptime_s: 200,
     version: '0.1.0',
   }
@@ -39,7 +43,9 @@ export class FakeAgent {
   root: unknown = { service: 'peer' }
   files: unknown[] = []
   friends: Friend[] = []
-  known: { id: PeerId | null; rest: string }[] = []
+  known: KnownPeerBody[] = []
+  discovered: DiscoverBody['peers'] = []
+  ring: RingBody = ringOf('alone')
   peers: PeerRow[] = []
   located: { peers: LocatedProvider[]; steps: LookupStep[] } = { peers: [], steps: [] }
   limits: LimitsBody = {
@@ -59,8 +65,14 @@ export class FakeAgent {
   refuses = (_path: string): boolean => true
   /** bodies of PUT */
   readonly received = new Map<string, string>()
-  /** method, path and JSON body of every request */
-  readonly requests: { method: string; path: string; body: unknown; authorization: string | undefined }[] = []
+  /** method, path, query and JSON body of every request */
+  readonly requests: {
+    method: string
+    path: string
+    query: Record<string, string>
+    body: unknown
+    authorization: string | undefined
+  }[] = []
   #server: ServerType | undefined
   #port = 0
 
@@ -91,6 +103,7 @@ export class FakeAgent {
       this.requests.push({
         method: c.req.method,
         path: c.req.path,
+        query: c.req.query(),
         body: text === '' ? undefined : JSON.parse(text),
         authorization: c.req.header('authorization'),
       })
@@ -121,7 +134,13 @@ export class FakeAgent {
     })
     app.get('/locate', (c) => {
       const { peers, steps } = this.located
-      return c.json({ file: c.req.query('file') ?? null, peers, via: peers[0]?.via ?? null, steps })
+      return c.json({
+        file: c.req.query('file') ?? null,
+        peers,
+        via: peers[0]?.via ?? null,
+        steps,
+        network: this.info.network,
+      })
     })
     app.post('/refresh', (c) => c.json({ files: 4, revision: 9 }))
     app.get('/friends', (c) => c.json({ friends: this.friends }))
@@ -134,6 +153,10 @@ export class FakeAgent {
       return c.json({ friends: this.friends })
     })
     app.on(['GET', 'PUT', 'DELETE'], '/limits', (c) => c.json(this.limits))
+    app.get('/ring', (c) => c.json(this.ring))
+    app.post('/discover', async (c) =>
+      c.json({ asked: (await c.req.json<{ url: string }>()).url, peers: this.discovered }),
+    )
     // The Maestro's list and a peer's have the same path; the test serves one of the two.
     app.get('/peers', (c) => c.json({ peers: this.known.length > 0 ? this.known : this.peers, next: null }))
     app.get('/transfers', (c) => c.json({ transfers: this.transfer }))
@@ -174,6 +197,38 @@ export function friend(url: string, more: Partial<Friend> = {}): Friend {
   return { url, role: 'added', id: null, alive: null, ...more }
 }
 
+export function known(id: string | null, rest: string, more: Partial<KnownPeerBody> = {}): KnownPeerBody {
+  const status = { grpc_port: 50051, status: 'alive', friend: false, neighbour: false, seen: null } as const
+  return { id: id as PeerId | null, rest, ...status, ...more }
+}
+
+/** A member at a place from 0 to 15 sixteenths of the circle. */
+export function member(peer: string, sixteenth: number): RingBody['self'] {
+  return {
+    peer: peer as PeerId,
+    rest: `http://${peer.toLowerCase()}:8000`,
+    place: sixteenth.toString(16).padEnd(64, '0') as ContentId,
+  }
+}
+
+export function ringOf(state: RingBody['state'], more: Partial<RingBody> = {}): RingBody {
+  return {
+    state,
+    text: `the ring is ${state}`,
+    self: member('P1', 4),
+    predecessor: null,
+    successors: [],
+    fingers: [],
+    successor_list: 16,
+    members: 1,
+    share: 1,
+    records: { held: 0, own: 0, published: 0, unpublished: 0 },
+    checked_ms: null,
+    messages: { sent: 0, answered: 0 },
+    ...more,
+  }
+}
+
 export function provider(peer: string, file: string, more: Partial<LocatedProvider> = {}): LocatedProvider {
   return {
     peer: peer as PeerId,
@@ -188,7 +243,8 @@ export function provider(peer: string, file: string, more: Partial<LocatedProvid
 }
 
 export function step(strategy: LookupStep['strategy'], outcome: LookupStep['outcome'], asked: string): LookupStep {
-  return { strategy, outcome, asked, found: outcome === 'found' ? 1 : 0, ms: 3.25, detail: null }
+  const trace = { messages: 1, hops: null, path: [], age_ms: null }
+  return { strategy, outcome, asked, found: outcome === 'found' ? 1 : 0, ms: 3.25, detail: null, ...trace }
 }
 
 export function gave(peer: string, bytes: number, more: Partial<TransferProvider> = {}): TransferProvider {

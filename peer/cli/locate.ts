@@ -7,14 +7,14 @@ import { choicesOf, showChoices } from './choices.ts'
 import type { Cli } from './cli.ts'
 import { EXIT } from './exit.ts'
 import { beginningHint, type ExactQuery, parseQuery, queryText, viaOption } from './query.ts'
-import { noteDegradation, showSteps, whoIsDown } from './steps.ts'
+import { noteDegradation, showLevel, showSteps, whoIsDown } from './steps.ts'
 import { count, size, styled } from './text.ts'
 
 export function define(command: Command, cli: Cli): void {
   command
     .argument('<file>', 'its exact name, or its content id')
     .addOption(viaOption())
-    .option('--explain', 'every step of the lookup: whom, how long, with what outcome')
+    .option('--explain', 'every step of the lookup: whom, how long, how many messages and hops, with what outcome')
     .option('--wide', 'whole content ids')
     .addHelpText(
       'after',
@@ -22,13 +22,18 @@ export function define(command: Command, cli: Cli): void {
 Examples:
   peer locate film.mkv
   peer locate lectures/week1.pdf --explain
-  peer locate film.mkv --via friends --json`,
+  peer locate film.mkv --via friends --json
+  peer locate film.mkv --via chord --explain     which members of the ring were asked
+  peer locate film.mkv --via flood --explain     how far a query went from neighbour to neighbour`,
     )
     .action(async (text: string, options: { via?: StrategyName; explain?: boolean; wide?: boolean }) => {
       const query = parseQuery(text)
       const found = await (await cli.agent()).locate(query, options.via)
       cli.out.document(found)
-      if (options.explain) showSteps(found.steps, cli.out)
+      if (options.explain) {
+        showSteps(found.steps, cli.out)
+        showLevel(found.network, cli.out)
+      }
       if (found.peers.length === 0) return nobody(query, found, cli)
       noteDegradation(found.steps, found.peers, cli.out)
       if (options.explain) cli.out.line()

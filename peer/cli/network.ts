@@ -1,13 +1,21 @@
+import { setMaxListeners } from 'node:events'
 import type { Command } from 'commander'
+import type { z } from 'zod'
 import { asNetworkError, type NetworkError } from '../../common/errors.ts'
 import type { MaestroClient } from '../../common/maestro-client.ts'
-import type { PeerInfo, PeerRow } from '../../common/schemas.ts'
+import type { KnownPeersResponse, PeerInfo, PeerRow } from '../../common/schemas.ts'
 import type { Cli } from './cli.ts'
 import type { PeerClient } from './client.ts'
-import { count, duration, localTime, styled } from './text.ts'
+import { seenText } from './known.ts'
+import { count, styled } from './text.ts'
 
 /** Names shown of one peer, unless all are asked for. */
 const NAMES = 8
+/** Peers asked where there is no Maestro to ask, all at a time, and how long each answer may take, ms. */
+const ASKED = 32
+const ANSWER_MS = 3000
+
+type Known = z.infer<typeof KnownPeersResponse>['peers'][number]
 
 /** A peer as shown: what the Maestro or the peer itself says of it. */
 interface Row {
@@ -35,7 +43,7 @@ Examples:
       const agent = await cli.agent()
       const info = await agent.info()
       const seen = info.maestro_url === null ? undefined : await askMaestro(await cli.maestro(info.maestro_url), cli)
-      const rows = seen?.peers ?? (await askFriends(agent, info, seen?.problem, cli))
+      const rows = seen?.peers ?? (await askKnown(agent, info, seen?.problem, cli))
       cli.out.document({
         maestro: { url: info.maestro_url, answers: seen?.peers !== undefined },
         peers: rows,
@@ -58,34 +66,52 @@ async function askMaestro(maestro: MaestroClient, cli: Cli): Promise<Asked> {
   return { peers }
 }
 
-/** Without the Maestro: this agent, and whoever of its friends answers. */
-async function askFriends(
+/** Without the Maestro: this agent, and whoever answers of those that it knows. */
+async function askKnown(
   agent: PeerClient,
   info: PeerInfo,
   problem: NetworkError | undefined,
   cli: Cli,
 ): Promise<Row[]> {
-  const { friends } = await agent.friends()
+  const { peers } = await agent.knownPeers()
+  const others = peers.filter(({ id, rest, status }) => status !== 'self' && id !== info.id && rest !== info.rest_url)
+  // Who answered the last time first, then friends, then those that others told of.
+  const rank = ({ status, friend }: Known) => (status === 'alive' ? 0 : friend ? 1 : status === 'lost' ? 3 : 2)
+  const asked = others.sort((a, b) => rank(a) - rank(b)).slice(0, ASKED)
   const why = problem ? `${problem.message}; ` : 'no Maestro is configured; '
-  cli.out.note(styled('yellow', `${why}this list comes from this agent and ${count(friends.length, 'friend')}`))
-  const asked = friends.map(async ({ url, id }): Promise<Row> => {
-    try {
-      const peer = await cli.peer(url)
-      return await rowOf(peer, await peer.info())
-    } catch (error) {
-      if (asNetworkError(error).code === 'cancelled') throw error
-      return {
-        id: id ?? '?',
-        rest: url,
-        grpc_port: 0,
-        status: 'unreachable',
-        last_seen: null,
-        files: [],
-        file_count: 0,
-      }
+  const more = others.length > ASKED ? ` of ${others.length}` : ''
+  cli.out.note(
+    styled(
+      'yellow',
+      `${why}this list comes from this agent and ${asked.length}${more} ${noun(others.length)} it knows`,
+    ),
+  )
+  // Each that is asked listens for an interruption, and that many are no leak.
+  setMaxListeners(2 * ASKED, cli.io.signal)
+  const rows = asked.map((known) => rowOfKnown(known, cli))
+  return [await rowOf(agent, info), ...(await Promise.all(rows))]
+}
+
+function noun(peers: number): string {
+  return peers === 1 ? 'peer that' : 'peers that'
+}
+
+async function rowOfKnown({ id, rest, grpc_port, seen }: Known, cli: Cli): Promise<Row> {
+  try {
+    const peer = await cli.peer(rest, ANSWER_MS)
+    return await rowOf(peer, await peer.info())
+  } catch (error) {
+    if (asNetworkError(error).code === 'cancelled') throw error
+    const nothing = { files: [], file_count: 0 }
+    return {
+      id: id ?? '?',
+      rest,
+      grpc_port: grpc_port ?? 0,
+      status: 'unreachable',
+      last_seen: seen ?? null,
+      ...nothing,
     }
-  })
-  return [await rowOf(agent, info), ...(await Promise.all(asked))]
+  }
 }
 
 async function rowOf(peer: PeerClient, info: PeerInfo): Promise<Row> {
@@ -131,10 +157,4 @@ function filesOf({ files, file_count, status }: Row, names: number): string[] {
   if (shown.length === 0) return [status === 'alive' ? 'none' : '-']
   const more = file_count - shown.length
   return more > 0 ? [...shown, `… and ${more} more`] : shown
-}
-
-/** How long ago, where that is a matter of minutes. */
-function seenText(iso: string): string {
-  const seconds = Math.max(0, (Date.now() - Date.parse(iso)) / 1000)
-  return seconds < 3600 ? `${duration(Math.floor(seconds)).replace('.0', '')} ago` : localTime(iso)
 }

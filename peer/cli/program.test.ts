@@ -3,7 +3,7 @@ import { VERSION } from '../../common/project.ts'
 import { FakeAgent, provider, run } from './fake-agent.fixture.ts'
 
 const COMMANDS =
-  'run status list network search locate download upload transfers limits friends add-peer remove-peer discover refresh hash completion'.split(
+  'run status list network search locate download upload transfers limits friends add-peer remove-peer discover ring refresh hash completion'.split(
     ' ',
   )
 
@@ -27,7 +27,10 @@ describe('usage', () => {
     [['stats'], /there is no command stats \(did you mean status\?\); see "peer --help"/],
     [['download'], /<file> is missing; see "peer download --help"/],
     [['download', 'x', '--vai', 'maestro'], /there is no option --vai \(did you mean --via\?\)/],
-    [['download', 'x', '--via', 'magic'], /--via is "magic": it must be one of local, maestro, friends; see/],
+    [
+      ['download', 'x', '--via', 'magic'],
+      /--via is "magic": it must be one of local, maestro, friends, chord, flood; see/,
+    ],
     [
       ['download', 'x', '--maestro', 'http://a:1', '--peer', 'http://b:1'],
       /--maestro and --peer exclude each other; see/,
@@ -123,7 +126,9 @@ describe('completion', () => {
     expect(await printed(['complete', '--', 'down'])).toMatch(/^download\t/)
     expect(await printed(['complete', '--', 'download', '--'])).toMatch(/--output\t[\s\S]*--json\t/)
     expect(await printed(['complete', '--', 'transfers', ''])).toMatch(/^pause\t.*\nresume\t.*\ncancel\t.*\nlimit\t/)
-    expect(await printed(['complete', '--', 'locate', '--via', ''])).toMatch(/^local\t\nmaestro\t\nfriends\t/)
+    expect(await printed(['complete', '--', 'locate', '--via', ''])).toMatch(
+      /^local\t\nmaestro\t\nfriends\t\nchord\t\nflood\t/,
+    )
   })
 
   test.each([

@@ -25,7 +25,11 @@ const COMMANDS: Record<string, { summary: string; hidden?: boolean; load: () => 
   friends: { summary: 'the peers that the agent asks directly', load: () => import('./friends.ts') },
   'add-peer': { summary: 'make a peer a friend of the agent', load: () => import('./add-peer.ts') },
   'remove-peer': { summary: 'end a friendship', load: () => import('./remove-peer.ts') },
-  discover: { summary: 'ask a peer for the peers it knows, and add them', load: () => import('./discover.ts') },
+  discover: {
+    summary: 'ask a peer for the peers it knows, and keep them; without a URL, list those that are known',
+    load: () => import('./discover.ts'),
+  },
+  ring: { summary: 'the place of the agent in the ring of peers', load: () => import('./ring.ts') },
   refresh: { summary: 'scan the shared folder again now', load: () => import('./refresh.ts') },
   hash: { summary: 'the content id of files', load: () => import('./hash.ts') },
   completion: { summary: 'completion for your shell', load: () => import('./completion.ts') },

@@ -26,7 +26,8 @@ Each key may also come from the environment: P2P_PORT for --port, and so on. A f
 Examples:
   peer run --config config/peer1.json
   peer run --config config/peer1.json --port 8010 --grpc-port 50060
-  peer run --id P9 --shared-dir ~/Public --maestro-url http://192.168.1.10:9000`,
+  peer run --id P9 --shared-dir ~/Public --maestro-url http://192.168.1.10:9000
+  peer run --id P9 --shared-dir ~/Public         with no Maestro; then: peer discover http://192.168.1.21:8000`,
     )
     .action(async ({ config: file, ...options }: { config?: string } & Record<string, string | undefined>) => {
       const { state_dir, ...config } = loadConfig(PeerConfig, {

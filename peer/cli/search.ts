@@ -5,7 +5,7 @@ import type { LocatedProvider } from '../../common/schemas.ts'
 import { noneAnswered } from '../locate/outcome.ts'
 import type { Cli } from './cli.ts'
 import { EXIT } from './exit.ts'
-import { noteDegradation, showSteps, whoIsDown } from './steps.ts'
+import { noteDegradation, showLevel, showSteps, whoIsDown } from './steps.ts'
 import { count, size } from './text.ts'
 
 export function define(command: Command, cli: Cli): void {
@@ -25,7 +25,10 @@ Examples:
       const text = words.join(' ')
       const found = await (await cli.agent()).locate({ q: text })
       cli.out.document(found)
-      if (options.explain) showSteps(found.steps, cli.out)
+      if (options.explain) {
+        showSteps(found.steps, cli.out)
+        showLevel(found.network, cli.out)
+      }
       if (found.peers.length === 0) {
         const alone = noneAnswered(found.steps)
         cli.exitCode = alone ? EXIT.unreachable : EXIT.notFound

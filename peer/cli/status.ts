@@ -1,7 +1,8 @@
 import type { Command } from 'commander'
-import type { PeerInfo } from '../../common/schemas.ts'
+import type { NetworkLevel, PeerInfo } from '../../common/schemas.ts'
 import type { Cli } from './cli.ts'
-import { count, duration, size, styled, type Text } from './text.ts'
+import { ringStyle } from './ring.ts'
+import { count, duration, type Styled, size, styled, type Text } from './text.ts'
 
 export function define(command: Command, cli: Cli): void {
   command
@@ -11,11 +12,12 @@ export function define(command: Command, cli: Cli): void {
 Examples:
   peer status
   peer status --agent http://192.168.1.20:8000
-  peer status --json | jq .maestro`,
+  peer status --json | jq '{maestro, network, ring}'`,
     )
     .action(async () => {
-      const info = await (await cli.agent()).info()
-      cli.out.document(info)
+      const agent = await cli.agent()
+      const [info, ring] = await Promise.all([agent.info(), agent.ring()])
+      cli.out.document({ ...info, ring: { state: ring.state, text: ring.text } })
       cli.out.line(styled('bold', info.id), ` is up for ${duration(info.uptime_s)} (version ${info.version})`)
       cli.out.fields([
         ['REST', info.rest_url],
@@ -26,11 +28,17 @@ Examples:
           ...(info.scanning ? [styled('yellow', '  the first scan is still going on')] : []),
         ],
         ['Maestro', ...maestroText(info)],
+        ['Network', styled(levelStyle(info.network), info.network.text)],
+        ['Ring', styled(ringStyle(ring.state), ring.text)],
         ...(info.transfer === 'dummy'
           ? [['Transfers', styled('yellow', 'dummy: simulated, no byte moves')] as const]
           : []),
       ])
     })
+}
+
+function levelStyle({ level }: NetworkLevel): Styled['style'] {
+  return level === 'maestro' || level === 'ring' ? 'green' : level === 'alone' ? 'red' : 'yellow'
 }
 
 /** How a peer stands with the Maestro, and what is wrong where something is. */
@@ -39,10 +47,10 @@ export function maestroText({ maestro, maestro_url, maestro_problem }: PeerInfo)
     case 'registered':
       return [`${maestro_url} `, styled('green', 'registered')]
     case 'unreachable':
-      return [`${maestro_url} `, styled('red', 'does not answer'), '; lookups go to the friends until it is back']
+      return [`${maestro_url} `, styled('red', 'does not answer'), '; others are asked until it is back']
     case 'refused':
       return [`${maestro_url} `, styled('red', 'refused the registration'), `: ${maestro_problem ?? 'no reason given'}`]
     case 'none':
-      return ['none configured; lookups go to the friends']
+      return ['none configured']
   }
 }

@@ -1,7 +1,7 @@
-import type { LocatedProvider, LookupStep } from '../../common/schemas.ts'
-import { isDown, isLocal } from '../locate/outcome.ts'
+import type { LocatedProvider, LookupStep, NetworkLevel } from '../../common/schemas.ts'
+import { gaps, isLocal } from '../locate/outcome.ts'
 import type { Output } from './output.ts'
-import { list, type Styled } from './text.ts'
+import { list, type Styled, styled } from './text.ts'
 
 /** How a lookup went, told to people. */
 
@@ -11,9 +11,10 @@ const COLOUR: Record<LookupStep['outcome'], Styled['style']> = {
   unreachable: 'red',
   timeout: 'red',
   refused: 'red',
+  skipped: 'yellow',
 }
 
-/** Every step with whom, outcome and time. */
+/** Every step with whom, outcome and time; then the way of those that went from peer to peer. */
 export function showSteps(steps: readonly LookupStep[], out: Output): void {
   out.table(
     [
@@ -22,6 +23,8 @@ export function showSteps(steps: readonly LookupStep[], out: Output): void {
       { title: 'ASKED', shrinks: true },
       { title: 'OUTCOME' },
       { title: 'TIME', align: 'right' },
+      { title: 'MESSAGES', align: 'right' },
+      { title: 'HOPS', align: 'right' },
       { title: '', shrinks: true },
     ],
     steps.map((step, i) => [
@@ -30,40 +33,59 @@ export function showSteps(steps: readonly LookupStep[], out: Output): void {
       step.asked,
       { style: COLOUR[step.outcome], text: step.outcome === 'found' ? `found ${step.found}` : step.outcome },
       `${step.ms < 10 ? step.ms.toFixed(1) : Math.round(step.ms)} ms`,
+      String(step.messages),
+      step.hops === null ? '' : String(step.hops),
       step.detail ?? '',
     ]),
   )
+  for (const step of steps) if (step.path.length > 0) out.line(styled('dim', `${step.strategy}: `), pathText(step))
 }
 
-/** Says who was down on the way, and who was asked instead. */
+/** `this peer → P7 → P3 (silent) → P9` */
+function pathText({ path }: LookupStep): string {
+  const visited = path.map(({ peer, answered }) => (answered ? peer : `${peer} (silent)`))
+  return ['this peer', ...visited].join(' → ')
+}
+
+/** At which level the network works. */
+export function showLevel({ text }: NetworkLevel, out: Output): void {
+  out.line(styled('dim', 'network: '), text)
+}
+
+/** Says who was down on the way, and who was asked instead: at which level the network works. */
 export function noteDegradation(
   steps: readonly LookupStep[],
   providers: readonly Pick<LocatedProvider, 'peer' | 'rest'>[],
   out: Output,
 ): void {
-  const down = steps.filter(isDown)
+  const down = gaps(steps)
   if (down.length === 0) return
   const answered = steps.findLast((step) => step.outcome === 'found' && !isLocal(step))
-  const who = list(down.map(nameOfDown))
-  const verb = down.length === 1 ? 'does' : 'do'
+  const verb = down.length === 1 && down[0]?.strategy !== 'flood' ? 'does' : 'do'
   const instead = answered === undefined ? '' : `; asked ${nameOfAnswered(answered, providers)} instead`
-  out.note({ style: 'yellow', text: `${who} ${verb} not answer${instead}` })
+  out.note({ style: 'yellow', text: `${list(down.map(nameOfDown))} ${verb} not answer${instead}` })
 }
 
 /** Who could not be asked: `the Maestro at http://… and the friend at http://…`; empty where all answered. */
 export function whoIsDown(steps: readonly LookupStep[]): string {
-  return list(steps.filter(isDown).map(nameOfDown))
+  return list(gaps(steps).map(nameOfDown))
 }
 
 function nameOfDown({ strategy, asked }: LookupStep): string {
-  return strategy === 'maestro' ? `the Maestro at ${asked}` : `the friend at ${asked}`
+  switch (strategy) {
+    case 'maestro':
+      return `the Maestro at ${asked}`
+    case 'friends':
+      return `the friend at ${asked}`
+    default:
+      // `the ring`, `the neighbours`
+      return asked
+  }
 }
 
-function nameOfAnswered(
-  { strategy, asked }: LookupStep,
-  providers: readonly Pick<LocatedProvider, 'peer' | 'rest'>[],
-): string {
-  if (strategy === 'maestro') return `the Maestro at ${asked}`
-  const friend = providers.find(({ rest }) => rest === asked)
-  return friend ? `friend ${friend.peer}` : `the friend at ${asked}`
+function nameOfAnswered(step: LookupStep, providers: readonly Pick<LocatedProvider, 'peer' | 'rest'>[]): string {
+  const friend = step.strategy === 'friends' && providers.find(({ rest }) => rest === step.asked)
+  if (friend) return `friend ${friend.peer}`
+  const age = step.age_ms === null ? '' : ` (records up to ${Math.max(1, Math.ceil(step.age_ms / 1000))} s old)`
+  return `${nameOfDown(step)}${age}`
 }

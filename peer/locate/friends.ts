@@ -1,6 +1,6 @@
 import type { PeerId } from '../../common/ids.ts'
 import type { PeerFile, PeerSearchQuery } from '../../common/schemas.ts'
-import type { LocateQuery, LocateStrategy, Provider } from './strategy.ts'
+import type { LocateQuery, LocateStrategy, Provider, Trace } from './strategy.ts'
 
 /** One friend, as lookups see it: it is asked for what it has itself. */
 export interface FriendPeer {
@@ -9,6 +9,8 @@ export interface FriendPeer {
     query: PeerSearchQuery,
     signal: AbortSignal,
   ): Promise<{ peer: PeerId; grpc_port: number; matches: readonly PeerFile[] }>
+  /** Asks who it is. */
+  identify(signal: AbortSignal): Promise<PeerId>
 }
 
 /** Asks one friend. The address of what it offers is the one it was asked at, not one that it names. */
@@ -24,7 +26,12 @@ export class FriendStrategy implements LocateStrategy {
     return this.#friend.url
   }
 
-  async *locate(query: LocateQuery, signal: AbortSignal): AsyncIterable<Provider> {
+  async probe(signal: AbortSignal): Promise<void> {
+    await this.#friend.identify(signal)
+  }
+
+  async *locate(query: LocateQuery, trace: Trace, signal: AbortSignal): AsyncIterable<Provider> {
+    trace.messages = 1
     const answer = await this.#friend.search(searchFor(query), signal)
     for (const { name, id, size } of answer.matches) {
       // A friend answers for what was asked, or it is not listened to.

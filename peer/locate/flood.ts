@@ -1,0 +1,127 @@
+import type { PeerId } from '../../common/ids.ts'
+import type { FloodHit } from '../flood/protocol.ts'
+import { type Confirm, providerOf } from './chord.ts'
+import type { LocateQuery, LocateStrategy, Provider, Trace } from './strategy.ts'
+
+/** Queries to the neighbours, as lookups see them. */
+export interface Searches {
+  /**
+   * Hits as they come back; it tells its messages, and of its rounds as the detail, in the trace.
+   * @throws NetworkError `unavailable` where there is no neighbour to ask
+   */
+  search(what: LocateQuery, trace: Trace, signal: AbortSignal): AsyncIterable<FloodHit>
+  confirm: Confirm
+}
+
+/** All rounds of an expanding ring, ms. */
+const LOOKUP_MS = 6000
+/** Hits that are asked about at a time, beside the search. */
+const AT_A_TIME = 8
+
+/**
+ * Passes the query to the neighbours, and they to theirs. A hit of a neighbour is its own answer; one that came further
+ * is others' word, so its provider is asked itself. No probe: another neighbour may answer each time.
+ */
+export class FloodStrategy implements LocateStrategy {
+  readonly name = 'flood'
+  readonly asked = 'the neighbours'
+  readonly timeoutMs = LOOKUP_MS
+  readonly #flood: Searches
+  readonly #self: PeerId
+
+  constructor(deps: { flood: Searches; self: PeerId }) {
+    this.#flood = deps.flood
+    this.#self = deps.self
+  }
+
+  async *locate(query: LocateQuery, trace: Trace, signal: AbortSignal): AsyncIterable<Provider> {
+    const left = new AbortController()
+    const hits = this.#flood.search(query, trace, AbortSignal.any([signal, left.signal]))[Symbol.asyncIterator]()
+    const asked = new Set<string>()
+    let unconfirmed = 0
+    const confirming = new Set<Promise<Answer>>()
+    let next: Promise<Answer> | undefined
+    let over = false
+    try {
+      while (!over || confirming.size > 0) {
+        // Where enough are asked about, the search waits: it is bounded by whoever reads it.
+        if (!over && confirming.size < AT_A_TIME)
+          next ??= hits.next().then(({ done, value }) => ({ hit: done ? undefined : value, from: 'search' }) as const)
+        const answer = await Promise.race([...confirming, ...(next ? [next] : [])])
+        if (answer.from === 'search') {
+          next = undefined
+          if (!answer.hit) over = true
+          else {
+            const checked = this.#check(answer.hit, asked, query, trace, signal)
+            if (checked) {
+              const confirmed: Promise<Answer> = checked.then((providers) => ({
+                from: 'provider',
+                providers,
+                confirmed,
+              }))
+              confirming.add(confirmed)
+            }
+          }
+          continue
+        }
+        confirming.delete(answer.confirmed)
+        if (answer.providers.length === 0) unconfirmed++
+        yield* answer.providers
+      }
+      if (unconfirmed > 0) {
+        const note = `${unconfirmed} provider${unconfirmed === 1 ? '' : 's'} that others named did not confirm`
+        trace.detail = trace.detail === null ? note : `${trace.detail}; ${note}`
+      }
+    } finally {
+      for (const confirmed of confirming) confirmed.catch(() => {})
+      // The search is taken back, and may wait for a neighbour yet.
+      left.abort()
+      hits.return?.().catch(() => {})
+    }
+  }
+
+  /** What is confirmed of a hit; undefined where there is nothing to ask. */
+  #check(
+    hit: FloodHit,
+    asked: Set<string>,
+    query: LocateQuery,
+    trace: Trace,
+    signal: AbortSignal,
+  ): Promise<Provider[]> | undefined {
+    const { provider: contact, hops } = hit
+    if (contact.peer === this.#self) return undefined
+    const found = (providers: Provider[]) => {
+      if (providers.length > 0) trace.hops = Math.min(trace.hops ?? hops, hops)
+      return providers
+    }
+    const key = `${contact.peer} ${contact.host} ${contact.grpcPort}`
+    if (hops <= 1) {
+      const provider = providerOf(hit, query, contact)
+      const name = `${key} ${hit.content} ${hit.name}`
+      if (!provider || asked.has(name)) return undefined
+      asked.add(name)
+      return Promise.resolve(found([provider]))
+    }
+    if (asked.has(key)) return undefined
+    asked.add(key)
+    trace.messages++
+    return this.#confirm(hit, query, signal).then(found)
+  }
+
+  async #confirm({ provider: contact }: FloodHit, query: LocateQuery, signal: AbortSignal): Promise<Provider[]> {
+    const providers: Provider[] = []
+    try {
+      for await (const hit of this.#flood.confirm(contact, query, signal)) {
+        const provider = providerOf(hit, query, contact)
+        if (provider) providers.push(provider)
+      }
+    } catch (error) {
+      if (signal.aborted) throw error
+    }
+    return providers
+  }
+}
+
+type Answer =
+  | { readonly from: 'search'; readonly hit: FloodHit | undefined }
+  | { readonly from: 'provider'; readonly providers: Provider[]; readonly confirmed: Promise<Answer> }
