@@ -117,7 +117,8 @@ export function closeRpc(server: Server, graceMs = 2000): Promise<void> {
   })
 }
 
-export function loadProto(file: 'files.proto' | 'transfer.proto'): PackageDefinition {
+/** A file of proto/, with those that it imports. */
+export function loadProto(file: 'files.proto' | 'transfer.proto' | 'ring.proto' | 'overlay.proto'): PackageDefinition {
   return loadSync(projectFile('proto', file), { keepCase: true, longs: Number, defaults: true, oneofs: true })
 }
 

@@ -4,6 +4,7 @@ import { hostOf, oneParty } from '../../common/address.ts'
 import { NetworkError } from '../../common/errors.ts'
 import { toStatus } from '../../common/rpc.ts'
 import { type Slot, Slots } from '../transfer/slots.ts'
+import type { Rate } from './bucket.ts'
 import { HostSlots } from './hosts.ts'
 import { cutStream, type Sessions } from './sessions.ts'
 
@@ -38,6 +39,8 @@ export interface MethodBounds {
   bodyMs?: number
   /** the whole call is over by then, ms */
   maxMs?: number
+  /** such calls that may be taken back over one connection, where that is normal (default: as all others together) */
+  resets?: Rate
 }
 
 const TOO_MANY = new NetworkError('limited', 'too many such calls at this peer: try again later')
@@ -64,7 +67,7 @@ export function boundCalls(
     boundMessages(beneath, bound.maxMessage)
     boundNumber(beneath, bound.maxReading === undefined ? MAX_TOGETHER : 1)
     if (!stream) return new ServerInterceptingCall(call)
-    if (sessions?.watch(stream) === false) return new ServerInterceptingCall(call, { start: () => {} })
+    if (sessions?.watch(stream, bound.resets) === false) return new ServerInterceptingCall(call, { start: () => {} })
     const held: Slot[] = []
     const release = () => {
       for (const slot of held.splice(0)) slot.release()

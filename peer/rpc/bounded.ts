@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module'
+import type { MethodDefinition } from '@grpc/proto-loader'
 import { NetworkError } from '../../common/errors.ts'
 
 /**
@@ -33,8 +34,27 @@ class BoundedReader extends BufferReader {
 /**
  * @param deserialize of the generated codec
  * @param most tags, lengths and numbers in a message
- * @returns the same, but it throws NetworkError `corrupt` at the first one more
+ * @returns the same, but it throws NetworkError `corrupt` at the first one more, and where the codec can't read it
  */
 export function bounded<T>(deserialize: (bytes: Buffer) => T, most: number): (bytes: Buffer) => T {
-  return (bytes) => deserialize(new BoundedReader(bytes, most) as unknown as Buffer)
+  return (bytes) => {
+    try {
+      return deserialize(new BoundedReader(bytes, most) as unknown as Buffer)
+    } catch (error) {
+      throw error instanceof NetworkError ? error : new NetworkError('corrupt', (error as Error).message, {}, error)
+    }
+  }
+}
+
+/** A method whose messages are read within bounds. */
+export function boundedMethod<Request, Answer>(
+  method: MethodDefinition<Request, Answer>,
+  request: number,
+  answer: number,
+): MethodDefinition<Request, Answer> {
+  return {
+    ...method,
+    requestDeserialize: bounded(method.requestDeserialize, request),
+    responseDeserialize: bounded(method.responseDeserialize, answer),
+  }
 }

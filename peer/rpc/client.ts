@@ -1,4 +1,5 @@
-import { Client, type ClientDuplexStream, connectivityState } from '@grpc/grpc-js'
+import type { EventEmitter } from 'node:events'
+import { type Call, Client, type ClientDuplexStream, type ClientReadableStream, connectivityState } from '@grpc/grpc-js'
 import type { MethodDefinition } from '@grpc/proto-loader'
 import { hostPort, parseRestUrl } from '../../common/address.ts'
 import { NetworkError } from '../../common/errors.ts'
@@ -16,6 +17,18 @@ export interface RpcTarget {
   readonly grpc_port: number
 }
 
+/** One of whom perhaps only the address is known: its id, or that. */
+export interface RpcAddress extends Omit<RpcTarget, 'peer'> {
+  readonly peer: string
+}
+
+/** What a caller needs of a method. */
+export interface RpcMethod<Request, Answer>
+  extends Pick<MethodDefinition<Request, Answer>, 'path' | 'requestSerialize' | 'responseDeserialize'> {
+  /** bytes of an answer's message (default: those of the largest manifest) */
+  readonly maxAnswer?: number
+}
+
 export interface RpcClientsOptions {
   /** channels kept, the least recently used are closed beyond (default 64); those in use are kept anyway */
   maxChannels?: number
@@ -25,7 +38,7 @@ export interface RpcClientsOptions {
 const MANIFEST_MS = 15_000
 
 /** Bytes of a message in a conversation: 1 MiB of small contents or 1,024 reasons why they can't be had, a want. */
-const MAX_SAID = 2 * 1024 * 1024
+export const MAX_SAID = 2 * 1024 * 1024
 
 interface Channel {
   client: Client
@@ -57,13 +70,13 @@ export class RpcClients {
 
   /** @throws NetworkError as the peer answered; `unavailable` */
   unary<Request, Answer>(
-    target: RpcTarget,
-    method: MethodDefinition<Request, Answer>,
+    target: RpcAddress,
+    method: RpcMethod<Request, Answer>,
     request: Request,
     deadlineMs: number,
     signal: AbortSignal,
   ): Promise<Answer> {
-    const channel = this.#hold(target, MAX_MESSAGE)
+    const channel = this.#hold(target, method.maxAnswer ?? MAX_MESSAGE)
     return new Promise<Buffer>((resolve, reject) => {
       if (signal.aborted) throw new NetworkError('cancelled', 'cancelled')
       const call = channel.client.makeUnaryRequest(
@@ -94,6 +107,31 @@ export class RpcClients {
     const channel = this.#hold(target, MAX_SAID)
     const gone = new AbortController()
     const call = channel.client.makeBidiStreamRequest(method.path, method.requestSerialize, method.responseDeserialize)
+    this.#follow(call, channel, signal)
+    call.once('status', () => gone.abort())
+    return { call, gone: gone.signal }
+  }
+
+  /** A request with an answer of many messages. */
+  serverStream<Request, Answer>(
+    target: RpcAddress,
+    method: RpcMethod<Request, Answer>,
+    request: Request,
+    deadlineMs: number,
+    signal: AbortSignal,
+  ): ClientReadableStream<Answer> {
+    const channel = this.#hold(target, method.maxAnswer ?? MAX_MESSAGE)
+    const { path, requestSerialize, responseDeserialize } = method
+    const deadline = Date.now() + deadlineMs
+    const call = channel.client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request, {
+      deadline,
+    })
+    this.#follow(call, channel, signal)
+    return call
+  }
+
+  /** Until a stream ends, it holds its channel, and is taken back with the signal. */
+  #follow(call: Pick<Call, 'cancel'> & EventEmitter, channel: Channel, signal: AbortSignal): void {
     const cancel = () => call.cancel()
     signal.addEventListener('abort', cancel, { once: true })
     // The reader of the messages meets the error; where nobody reads any more, nobody needs it.
@@ -101,10 +139,8 @@ export class RpcClients {
     call.once('status', () => {
       signal.removeEventListener('abort', cancel)
       this.#release(channel)
-      gone.abort()
     })
     if (signal.aborted) cancel()
-    return { call, gone: gone.signal }
   }
 
   /** Closes every channel; calls under way fail. */
@@ -114,7 +150,7 @@ export class RpcClients {
     await this.fetches.close()
   }
 
-  #hold(target: RpcTarget, maxMessage: number): Channel {
+  #hold(target: RpcAddress, maxMessage: number): Channel {
     const { host } = parseRestUrl(target.rest)
     const { address, credentials, options } = channelTo(host, target.grpc_port, maxMessage)
     const key = `${address} ${maxMessage}`

@@ -6,7 +6,7 @@ import { HASH_SIZE, type Manifest } from '../../common/merkle.ts'
 import { loadProto } from '../../common/rpc.ts'
 import { FRAME_HEADROOM, type OutgoingFrame } from '../transfer/outgoing.ts'
 import type { Contact, Frame, ManifestClaim } from '../transfer/source.ts'
-import { bounded } from './bounded.ts'
+import { bounded, boundedMethod } from './bounded.ts'
 import { encodeFrame, readInPlace } from './frame-codec.ts'
 
 /**
@@ -99,19 +99,7 @@ export function encodeProvider(message: Exclude<ProviderOutput, { kind: 'outgoin
 }
 
 function withinBounds({ Upload, Download }: FileService): FileService {
-  return { Upload: withBounds(Upload, MOST.few, MOST.few), Download: withBounds(Download, MOST.few, MOST.few) }
-}
-
-function withBounds<Request, Answer>(
-  method: MethodDefinition<Request, Answer>,
-  request: number,
-  answer: number,
-): MethodDefinition<Request, Answer> {
-  return {
-    ...method,
-    requestDeserialize: bounded(method.requestDeserialize, request),
-    responseDeserialize: bounded(method.responseDeserialize, answer),
-  }
+  return { Upload: boundedMethod(Upload, MOST.few, MOST.few), Download: boundedMethod(Download, MOST.few, MOST.few) }
 }
 
 function withFrames(generated: TransferService): TransferService {
@@ -128,8 +116,8 @@ function withFrames(generated: TransferService): TransferService {
   }
   const taker = (bytes: Buffer): TakerMessage => checkedKind(takers(bytes))
   return {
-    GetManifest: withBounds(generated.GetManifest, MOST.few, MOST.few),
-    FetchSmall: withBounds(generated.FetchSmall, MOST.smallRequest, MOST.smallAnswer),
+    GetManifest: boundedMethod(generated.GetManifest, MOST.few, MOST.few),
+    FetchSmall: boundedMethod(generated.FetchSmall, MOST.smallRequest, MOST.smallAnswer),
     Fetch: {
       ...generated.Fetch,
       requestDeserialize: taker,

@@ -13,11 +13,13 @@ import { MemoryContents, TemporaryLanding } from '../transfer/transfer.fixture.t
 import { Uploader, type UploaderOptions } from '../transfer/uploader.ts'
 import type { RpcTarget } from './client.ts'
 import { type ProviderMessage, type TakerMessage, TRANSFER_SERVICE } from './codec.ts'
-import { RpcServer, type RpcServerOptions } from './server.ts'
+import { RpcServer, type RpcServerDeps, type RpcServerOptions } from './server.ts'
 
 export interface RpcPeerOptions extends Partial<RpcServerOptions>, UploaderOptions, ReceiverOptions, DownloaderOptions {
   /** gRPC port (default: any free one) */
   port?: number
+  /** what it answers as a member of a ring and as a neighbour (default: it is neither) */
+  network?: Pick<RpcServerDeps, 'ring' | 'overlay' | 'flood' | 'self'>
 }
 
 /** A peer of real sockets, real workers and a real folder; what it provides is in memory. */
@@ -36,7 +38,17 @@ export class RpcPeer {
     const receiver = new Receiver({ landing, downloader }, options)
     const uploader = new Uploader({ clock }, options)
     const smallUploader = new SmallUploader({ clock })
-    const deps = { contents, landing, hasher, uploader, smallUploader, receiver, clock, log: silentLog }
+    const deps = {
+      contents,
+      landing,
+      hasher,
+      uploader,
+      smallUploader,
+      receiver,
+      clock,
+      log: silentLog,
+      ...options.network,
+    }
     const server = new RpcServer(deps, { graceMs: 50, host: () => '127.0.0.1', ...options })
     const grpc_port = await server.start('127.0.0.1', options.port ?? 0)
     return new RpcPeer(server, landing, contents, downloader, {

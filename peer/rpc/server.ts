@@ -1,4 +1,5 @@
 import type { Server, UntypedServiceImplementation } from '@grpc/grpc-js'
+import type { PackageDefinition } from '@grpc/proto-loader'
 import { ReflectionService } from '@grpc/reflection'
 import { HealthImplementation } from 'grpc-health-check'
 import { closeRpc, createRpcServer, listenRpc, MAX_MESSAGE } from '../../common/rpc.ts'
@@ -6,11 +7,19 @@ import { boundCalls, type MethodBounds } from './beneath.ts'
 import { FILE_SERVICE, REFLECTED, TRANSFER_SERVICE } from './codec.ts'
 import { MAX_FETCH_MESSAGE } from './fetch-messages.ts'
 import { type FileServiceDeps, FileServiceHandlers } from './file-service.ts'
+import { OVERLAY_PROTO, OVERLAY_SERVICE } from './overlay-codec.ts'
+import { type OverlayServiceDeps, OverlayServiceHandlers } from './overlay-service.ts'
+import { MAX_STORE, RING_PROTO, RING_SERVICE } from './ring-codec.ts'
+import { type RingServiceDeps, RingServiceHandlers } from './ring-service.ts'
 import { type SessionBounds, Sessions } from './sessions.ts'
 import { type SmallServiceDeps, SmallServiceHandlers } from './small-service.ts'
 import { type TransferServiceDeps, TransferServiceHandlers } from './transfer-service.ts'
 
-export type RpcServerDeps = FileServiceDeps & TransferServiceDeps & SmallServiceDeps
+/** A peer without a ring, or without neighbours, does not serve what belongs to them. */
+export type RpcServerDeps = FileServiceDeps &
+  TransferServiceDeps &
+  SmallServiceDeps &
+  Partial<RingServiceDeps & OverlayServiceDeps>
 
 export interface RpcServerOptions {
   /** every transfer from and to this peer is a simulation (default false) */
@@ -59,6 +68,39 @@ const BOUNDS: Record<string, MethodBounds> = {
   [TRANSFER_SERVICE.FetchSmall.path]: { maxMessage: SMALL, maxOpen: 32, maxOfHost: 16 },
   [TRANSFER_SERVICE.Push.path]: { maxMessage: MAX_OFFER, maxNext: MAX_FETCH_MESSAGE, maxOpen: 16, maxOfHost: 4 },
 }
+/**
+ * Small questions with answers from memory. A lab of a hundred agents behind one address asks one of its own all at once
+ * where many join; an answer that waits for another peer (`Stabilize`) takes half a second.
+ */
+const RING: MethodBounds = {
+  maxMessage: SMALL,
+  maxOpen: 256,
+  maxOfHost: 128,
+  maxReading: 128,
+  bodyMs: BODY_MS,
+  maxMs: 5000,
+}
+const RING_BOUNDS: Record<string, MethodBounds> = {
+  [RING_SERVICE.Stabilize.path]: RING,
+  [RING_SERVICE.Step.path]: RING,
+  [RING_SERVICE.Leave.path]: RING,
+  // An answer of up to 600 KiB, which is in memory until it is taken.
+  [RING_SERVICE.Find.path]: { ...RING, maxReading: 32 },
+  [RING_SERVICE.Store.path]: { ...RING, maxReading: 32, maxMessage: MAX_STORE },
+}
+const OVERLAY_BOUNDS: Record<string, MethodBounds> = {
+  [OVERLAY_SERVICE.Exchange.path]: { ...RING, maxOpen: 64, maxOfHost: 64, maxReading: 32 },
+  // Each is open while those behind it are. A search that has found enough takes back what it has asked, which is normal.
+  [OVERLAY_SERVICE.Query.path]: {
+    maxMessage: SMALL,
+    maxOpen: 512,
+    maxOfHost: 128,
+    maxReading: 512,
+    bodyMs: BODY_MS,
+    maxMs: 6000,
+    resets: { perSecond: 100, atOnce: 1000 },
+  },
+}
 /** Health watches and reflection are streams that stay open: they are bounded in number, not in time. */
 const OTHERS: MethodBounds = { maxMessage: SMALL, maxOpen: 256 }
 /**
@@ -73,7 +115,7 @@ const SESSIONS: SessionBounds = {
 }
 
 /**
- * The peer's gRPC side: FileService, Transfer, health, reflection. Every call is bounded in message size, number and
+ * The peer's gRPC side: FileService, Transfer, Ring, Overlay, health, reflection. Every call is bounded in message size, number and
  * time: unary ones by a deadline of the server's own, conversations by stalls.
  */
 export class RpcServer {
@@ -88,7 +130,9 @@ export class RpcServer {
     const files = new FileServiceHandlers(deps, { dummy })
     const transfer = new TransferServiceHandlers(deps, { dummy, idleMs: options.idleMs, host: options.host })
     const small = new SmallServiceHandlers(deps, { dummy })
-    this.#server = createRpcServer([boundCalls(BOUNDS, OTHERS, this.#sessions)])
+    this.#server = createRpcServer([
+      boundCalls({ ...BOUNDS, ...RING_BOUNDS, ...OVERLAY_BOUNDS }, OTHERS, this.#sessions),
+    ])
     this.#server.addService({ ...FILE_SERVICE }, {
       Upload: files.upload,
       Download: files.download,
@@ -100,7 +144,31 @@ export class RpcServer {
       FetchSmall: small.fetchSmall,
     } as UntypedServiceImplementation)
     this.#health.addToServer(this.#server)
-    new ReflectionService(REFLECTED).addToServer(this.#server)
+    const reflected = { ...REFLECTED, ...this.#addRing(deps), ...this.#addOverlay(deps) }
+    new ReflectionService(reflected).addToServer(this.#server)
+  }
+
+  #addRing({ ring, self, log }: RpcServerDeps): PackageDefinition {
+    if (!ring || !self) return {}
+    const handlers = new RingServiceHandlers({ ring, self, log })
+    this.#server.addService({ ...RING_SERVICE }, {
+      Stabilize: handlers.stabilize,
+      Step: handlers.step,
+      Find: handlers.find,
+      Store: handlers.store,
+      Leave: handlers.leave,
+    } as UntypedServiceImplementation)
+    return RING_PROTO
+  }
+
+  #addOverlay({ overlay, flood, self, log }: RpcServerDeps): PackageDefinition {
+    if (!overlay || !flood || !self) return {}
+    const handlers = new OverlayServiceHandlers({ overlay, flood, self, log })
+    this.#server.addService({ ...OVERLAY_SERVICE }, {
+      Exchange: handlers.exchange,
+      Query: handlers.query,
+    } as UntypedServiceImplementation)
+    return OVERLAY_PROTO
   }
 
   /**

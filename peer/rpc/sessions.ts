@@ -10,7 +10,7 @@ export interface SessionBounds {
   max: number
   /** of one host */
   maxOfHost: number
-  /** calls that are taken back, over one connection */
+  /** calls that are taken back, over one connection; those of a method with a rate of its own count for that one */
   resets: Rate
   /** connections of one host that are cut for that */
   cuts: Rate
@@ -27,7 +27,7 @@ export class Sessions {
   readonly #bounds: SessionBounds
   readonly #now: () => number
   readonly #ofHost: HostSlots
-  readonly #resets = new WeakMap<ServerHttp2Session, Bucket>()
+  readonly #resets = new WeakMap<ServerHttp2Session, Map<Rate, Bucket>>()
   readonly #cut = new WeakSet<ServerHttp2Session>()
   readonly #cuts = new Map<string, Bucket>()
 
@@ -46,15 +46,17 @@ export class Sessions {
     }
   }
 
-  /** To be told of each call. @returns whether it is worth its while: its connection is not about to be cut */
-  watch(stream: ServerHttp2Stream): boolean {
+  /**
+   * To be told of each call.
+   * @param rate at which such calls may be taken back
+   * @returns whether it is worth its while: its connection is not about to be cut
+   */
+  watch(stream: ServerHttp2Stream, rate = this.#bounds.resets): boolean {
     const session = stream.session as ServerHttp2Session | undefined
     if (!session || this.#cut.has(session)) return false
     stream.once('close', () => {
       if (!stream.aborted || cutHere.has(stream) || session.destroyed) return
-      const resets = this.#resets.get(session) ?? new Bucket(this.#bounds.resets, this.#now)
-      this.#resets.set(session, resets)
-      if (resets.take() || this.#cut.has(session)) return
+      if (this.#resetsOf(session, rate).take() || this.#cut.has(session)) return
       this.#cut.add(session)
       this.#cutsOf(hostOf(session)).take()
       closeSoon(session)
@@ -67,6 +69,14 @@ export class Sessions {
     const slot = this.#cuts.get(host)?.empty ? undefined : this.#ofHost.tryAcquire(host)
     if (slot) session.once('close', () => slot.release())
     else closeSoon(session)
+  }
+
+  #resetsOf(session: ServerHttp2Session, rate: Rate): Bucket {
+    const buckets = this.#resets.get(session) ?? new Map<Rate, Bucket>()
+    this.#resets.set(session, buckets)
+    const resets = buckets.get(rate) ?? new Bucket(rate, this.#now)
+    buckets.set(rate, resets)
+    return resets
   }
 
   #cutsOf(host: string): Bucket {
