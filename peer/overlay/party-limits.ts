@@ -1,0 +1,40 @@
+import { isLoopback, oneParty } from '../../common/address.ts'
+import type { PeerId } from '../../common/ids.ts'
+import { Bucket, type Rate } from '../rpc/bucket.ts'
+
+/** Parties counted at a time. Where so many asked of late, no further one is served until they have calmed down. */
+const MAX_PARTIES = 2000
+
+/** How often each party may ask. */
+export class PartyLimits {
+  readonly #rate: Rate
+  readonly #now: () => number
+  readonly #buckets = new Map<string, Bucket>()
+
+  /** @param now ms */
+  constructor(rate: Rate, now: () => number) {
+    this.#rate = rate
+    this.#now = now
+  }
+
+  /** Whether this party may ask once more. */
+  take(party: string): boolean {
+    let bucket = this.#buckets.get(party)
+    if (!bucket) {
+      if (this.#buckets.size >= MAX_PARTIES) this.#forget()
+      if (this.#buckets.size >= MAX_PARTIES) return false
+      bucket = new Bucket(this.#rate, this.#now)
+      this.#buckets.set(party, bucket)
+    }
+    return bucket.take()
+  }
+
+  #forget(): void {
+    for (const [party, { full }] of this.#buckets) if (full) this.#buckets.delete(party)
+  }
+}
+
+/** Under what an asking peer is counted: its machine; on loopback, where labs run many agents, by the id that it gives. */
+export function askedBy(host: string, peer: PeerId | undefined): string {
+  return isLoopback(host) ? `${host} ${peer ?? ''}` : oneParty(host)
+}
