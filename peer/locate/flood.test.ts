@@ -3,7 +3,7 @@ import { systemClock } from '../../common/clock.ts'
 import { NetworkError } from '../../common/errors.ts'
 import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
 import type { FloodHit } from '../flood/protocol.ts'
-import { FloodStrategy, type Searches } from './flood.ts'
+import { FloodStrategy, type Search, type Searches } from './flood.ts'
 import { Locator } from './locator.ts'
 import type { LocateQuery } from './strategy.ts'
 
@@ -16,15 +16,25 @@ const hit = (peer: string, hops = 1, more: Partial<FloodHit> = {}): FloodHit => 
   ...more,
 })
 
+const ROUNDS = [
+  { ttl: 2, scope: 'all', messages: 12, peers: 7 },
+  { ttl: 32, scope: 'tree', messages: 28, peers: 1 },
+] as const
+const TOLD = '2 rounds: TTL 2 (7 peers, 12 messages), TTL 32 over the tree (1 peer, 28 messages)'
+
+function searchOf(hits: () => AsyncGenerator<FloodHit>, rounds: Search['trace']['rounds'] = ROUNDS, peers = 8): Search {
+  const messages = rounds.reduce((sum, round) => sum + round.messages, 0)
+  return { trace: { messages, peers, rounds }, [Symbol.asyncIterator]: hits }
+}
+
 /** Hits that come in, and what providers answer when they are asked themselves. */
-function flood(hits: FloodHit[], own: Record<string, FloodHit> = {}, detail: string | null = null) {
+function flood(hits: FloodHit[], own: Record<string, FloodHit> = {}) {
   const asked: string[] = []
   const searches: Searches = {
-    search: async function* (_, trace) {
-      trace.messages = 40
-      trace.detail = detail
-      yield* hits
-    },
+    search: () =>
+      searchOf(async function* () {
+        yield* hits
+      }),
     confirm: async function* ({ peer }) {
       asked.push(peer)
       if (!own[peer]) throw new NetworkError('unavailable', 'silent')
@@ -45,7 +55,7 @@ async function locate(searches: Searches, query = byName, timeoutMs?: number) {
 
 describe('a query to the neighbours', () => {
   test('takes the word of a neighbour for itself, and asks those further away themselves', async () => {
-    const { searches, asked } = flood([hit('P2', 1), hit('P5', 4), hit('P6', 3)], { P5: hit('P5') }, '2 rounds')
+    const { searches, asked } = flood([hit('P2', 1), hit('P5', 4), hit('P6', 3)], { P5: hit('P5') })
     const { peers, step } = await locate(searches)
     expect(peers.sort()).toEqual(['P2', 'P5'])
     expect(asked).toEqual(['P5', 'P6'])
@@ -54,7 +64,7 @@ describe('a query to the neighbours', () => {
       asked: 'the neighbours',
       hops: 1,
       messages: 42,
-      detail: '2 rounds; 1 provider that others named did not confirm',
+      detail: `${TOLD}; 1 provider that others named did not confirm`,
     })
   })
 
@@ -77,7 +87,7 @@ describe('a query to the neighbours', () => {
     const { searches } = flood([hit('P4', 3)], { P4: hit('P9') })
     expect((await locate(searches)).step).toMatchObject({
       outcome: 'nothing',
-      detail: '1 provider that others named did not confirm',
+      detail: `${TOLD}; 1 provider that others named did not confirm`,
     })
   })
 
@@ -87,34 +97,45 @@ describe('a query to the neighbours', () => {
     expect(providers.map(({ file }) => file)).toEqual(['film.mkv', 'film two.mkv'])
   })
 
-  test('with nobody to pass it to is told as such', async () => {
-    const searches: Searches = {
-      // biome-ignore lint/correctness/useYield: it fails before it finds anything
-      search: async function* () {
-        throw new NetworkError('unavailable', 'this peer has no neighbours')
-      },
-      confirm: flood([]).searches.confirm,
-    }
-    expect((await locate(searches)).step).toMatchObject({
-      outcome: 'unreachable',
-      detail: 'this peer has no neighbours',
-    })
+  test.each([
+    ['with nobody to pass it to', [], 'this peer has no neighbours'],
+    ['that no neighbour answers', [{ ttl: 2, scope: 'all', messages: 4, peers: 0 }], 'none of the neighbours answers'],
+  ] as const)('%s is no knowledge', async (_, rounds, detail) => {
+    const { searches } = flood([])
+    searches.search = () => searchOf(async function* () {}, rounds, 0)
+    expect((await locate(searches)).step).toMatchObject({ outcome: 'unreachable', detail })
+  })
+
+  test('that somebody looked at, and found nothing, is', async () => {
+    expect((await locate(flood([]).searches)).step).toMatchObject({ outcome: 'nothing', messages: 40, detail: TOLD })
   })
 
   test('is taken back at its deadline, and what was found until then counts', async () => {
     let taken = false
-    const searches: Searches = {
-      search: async function* (_, __, signal) {
-        signal.addEventListener('abort', () => {
-          taken = true
-        })
+    const { searches } = flood([])
+    searches.search = (_, signal) =>
+      searchOf(async function* () {
         yield hit('P2')
-        await new Promise(() => {})
-      },
-      confirm: flood([]).searches.confirm,
-    }
+        await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))
+        taken = true
+      })
     const { peers, step } = await locate(searches, byName, 30)
     expect([peers, step.outcome, taken]).toEqual([['P2'], 'found', true])
+    expect(step).toMatchObject({ messages: 40, detail: TOLD })
+  })
+
+  test('that is over before all was looked at is late, not without a result', async () => {
+    const { searches } = flood([])
+    searches.search = (_, signal) =>
+      searchOf(async function* () {
+        await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))
+        yield* []
+      })
+    expect((await locate(searches, byName, 30)).step).toMatchObject({
+      outcome: 'timeout',
+      detail: 'no answer from the neighbours within 30 ms',
+      messages: 40,
+    })
   })
 
   test('asks 8 providers at a time, however many are named', async () => {

@@ -1,15 +1,26 @@
+import { NetworkError } from '../../common/errors.ts'
 import type { PeerId } from '../../common/ids.ts'
-import type { FloodHit } from '../flood/protocol.ts'
+import type { FloodHit, FloodQuery } from '../flood/protocol.ts'
 import { type Confirm, providerOf } from './chord.ts'
 import type { LocateQuery, LocateStrategy, Provider, Trace } from './strategy.ts'
 
+/** One ring of a search: how far it went, and what it took. */
+interface Round {
+  readonly ttl: number
+  readonly scope: FloodQuery['scope']
+  readonly messages: number
+  /** that looked */
+  readonly peers: number
+}
+
+/** Hits as they come back; to leave them takes the query back. */
+export interface Search extends AsyncIterable<FloodHit> {
+  readonly trace: { readonly messages: number; readonly peers: number; readonly rounds: readonly Round[] }
+}
+
 /** Queries to the neighbours, as lookups see them. */
 export interface Searches {
-  /**
-   * Hits as they come back; it tells its messages, and of its rounds as the detail, in the trace.
-   * @throws NetworkError `unavailable` where there is no neighbour to ask
-   */
-  search(what: LocateQuery, trace: Trace, signal: AbortSignal): AsyncIterable<FloodHit>
+  search(what: LocateQuery, signal: AbortSignal): Search
   confirm: Confirm
 }
 
@@ -36,7 +47,9 @@ export class FloodStrategy implements LocateStrategy {
 
   async *locate(query: LocateQuery, trace: Trace, signal: AbortSignal): AsyncIterable<Provider> {
     const left = new AbortController()
-    const hits = this.#flood.search(query, trace, AbortSignal.any([signal, left.signal]))[Symbol.asyncIterator]()
+    const search = this.#flood.search(query, AbortSignal.any([signal, left.signal]))
+    const hits = search[Symbol.asyncIterator]()
+    let heard = false
     const asked = new Set<string>()
     let unconfirmed = 0
     const confirming = new Set<Promise<Answer>>()
@@ -52,6 +65,7 @@ export class FloodStrategy implements LocateStrategy {
           next = undefined
           if (!answer.hit) over = true
           else {
+            heard = true
             const checked = this.#check(answer.hit, asked, query, trace, signal)
             if (checked) {
               const confirmed: Promise<Answer> = checked.then((providers) => ({
@@ -68,11 +82,10 @@ export class FloodStrategy implements LocateStrategy {
         if (answer.providers.length === 0) unconfirmed++
         yield* answer.providers
       }
-      if (unconfirmed > 0) {
-        const note = `${unconfirmed} provider${unconfirmed === 1 ? '' : 's'} that others named did not confirm`
-        trace.detail = trace.detail === null ? note : `${trace.detail}; ${note}`
-      }
+      if (!heard && search.trace.peers === 0) throw silent(search)
     } finally {
+      trace.messages += search.trace.messages
+      trace.detail = [...roundsText(search), ...unconfirmedText(unconfirmed)].join('; ') || null
       for (const confirmed of confirming) confirmed.catch(() => {})
       // The search is taken back, and may wait for a neighbour yet.
       left.abort()
@@ -120,6 +133,25 @@ export class FloodStrategy implements LocateStrategy {
     }
     return providers
   }
+}
+
+function silent({ trace: { messages } }: Search): NetworkError {
+  const what = messages === 0 ? 'this peer has no neighbours' : 'none of the neighbours answers'
+  return new NetworkError('unavailable', what, { reason: 'no_neighbours' })
+}
+
+/** `2 rounds: TTL 2 (7 peers, 12 messages), TTL 32 over the tree (212 peers, 260 messages)` */
+function roundsText({ trace: { rounds } }: Search): string[] {
+  if (rounds.length === 0) return []
+  const each = rounds.map(
+    ({ ttl, scope, peers, messages }) =>
+      `TTL ${ttl}${scope === 'tree' ? ' over the tree' : ''} (${peers} peer${peers === 1 ? '' : 's'}, ${messages} message${messages === 1 ? '' : 's'})`,
+  )
+  return [`${rounds.length} round${rounds.length === 1 ? '' : 's'}: ${each.join(', ')}`]
+}
+
+function unconfirmedText(providers: number): string[] {
+  return providers === 0 ? [] : [`${providers} provider${providers === 1 ? '' : 's'} that others named did not confirm`]
 }
 
 type Answer =

@@ -105,18 +105,19 @@ export class Locator {
     const trace = newTrace()
     const providers: LocatedProvider[] = []
     let failure: NetworkError | undefined
+    const late = () => new NetworkError('unavailable', `no answer from ${strategy.asked} within ${timeoutMs} ms`)
     try {
       for await (const provider of untilAborted(strategy.locate(query, trace, bound.signal), bound.signal)) {
         providers.push({ ...provider, via: strategy.name })
         if (providers.length >= MAX_PROVIDERS) break
       }
     } catch (error) {
-      failure = bound.signal.aborted
-        ? new NetworkError('unavailable', `no answer from ${strategy.asked} within ${timeoutMs} ms`, {}, error)
-        : asNetworkError(error)
+      failure = bound.signal.aborted ? late() : asNetworkError(error)
     } finally {
       bound.clear()
     }
+    // One that was cut short may end as if it had looked everywhere.
+    if (bound.signal.aborted) failure ??= late()
     const step: LookupStep = {
       strategy: strategy.name,
       asked: strategy.asked,
@@ -154,12 +155,18 @@ function withoutDoubles(providers: readonly LocatedProvider[]): LocatedProvider[
   return [...seen.values()]
 }
 
+/** How long a strategy may take to end by itself once its time is over, so that it tells what it did, ms. */
+const GRACE_MS = 50
+
 /** The same, but it ends with the signal, whether or not who gives them minds it. */
 async function* untilAborted(providers: AsyncIterable<Provider>, signal: AbortSignal): AsyncIterable<Provider> {
   const iterator = providers[Symbol.asyncIterator]()
   let abort = () => {}
+  let grace: NodeJS.Timeout | undefined
   const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(signal.reason)
+    abort = () => {
+      grace = setTimeout(() => reject(signal.reason), GRACE_MS)
+    }
     if (signal.aborted) abort()
     else signal.addEventListener('abort', abort, { once: true })
   })
@@ -172,6 +179,7 @@ async function* untilAborted(providers: AsyncIterable<Provider>, signal: AbortSi
     }
   } finally {
     signal.removeEventListener('abort', abort)
+    clearTimeout(grace)
     // Not awaited: it may hang where it was aborted.
     iterator.return?.().catch(() => {})
   }
