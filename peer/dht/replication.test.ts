@@ -197,13 +197,13 @@ describe('a member joins', () => {
   })
 
   it('gets its records also where another joins behind it before its turn comes', async () => {
-    const ring = new FakeRing(3)
+    const ring = new FakeRing(9)
     await ring.publish(1000)
     const [before, self] = [ring.at(0), ring.at(1)]
-    const between = Array.from({ length: 40 }, () => ring.candidate())
+    const between = Array.from({ length: 1000 }, () => ring.candidate())
       .filter(({ id }) => within(before.member.id, id, self.member.id))
       .sort((a, b) => (a.id < b.id ? -1 : 1))
-    const [first, second] = [ring.join(between[5]), between[10]]
+    const [first, second] = [ring.join(between.at(-9)), between.at(-3)]
     ring.converge()
     ring.join(second)
     ring.converge()
