@@ -4,9 +4,8 @@ import { hostOf, oneParty } from '../../common/address.ts'
 import { NetworkError } from '../../common/errors.ts'
 import { toStatus } from '../../common/rpc.ts'
 import { type Slot, Slots } from '../transfer/slots.ts'
-import type { Rate } from './bucket.ts'
 import { HostSlots } from './hosts.ts'
-import { cutStream, type Sessions } from './sessions.ts'
+import { type CallRates, cutStream, type Sessions } from './sessions.ts'
 
 /**
  * What grpc-js has no public way to do, done on the private parts beneath a server call: a bound on request messages for
@@ -21,7 +20,7 @@ interface Beneath {
   maxReceiveMessageSize?: number
 }
 
-export interface MethodBounds {
+export interface MethodBounds extends CallRates {
   /** bytes of a request message */
   maxMessage: number
   /** bytes of those after the first one, where it is different */
@@ -39,8 +38,6 @@ export interface MethodBounds {
   bodyMs?: number
   /** the whole call is over by then, ms */
   maxMs?: number
-  /** such calls that may be taken back over one connection, where that is normal (default: as all others together) */
-  resets?: Rate
 }
 
 const TOO_MANY = new NetworkError('limited', 'too many such calls at this peer: try again later')
@@ -67,7 +64,7 @@ export function boundCalls(
     boundMessages(beneath, bound.maxMessage)
     boundNumber(beneath, bound.maxReading === undefined ? MAX_TOGETHER : 1)
     if (!stream) return new ServerInterceptingCall(call)
-    if (sessions?.watch(stream, bound.resets) === false) return new ServerInterceptingCall(call, { start: () => {} })
+    if (sessions?.watch(stream, bound) === false) return new ServerInterceptingCall(call, { start: () => {} })
     const held: Slot[] = []
     const release = () => {
       for (const slot of held.splice(0)) slot.release()
@@ -86,6 +83,7 @@ export function boundCalls(
     const host = oneParty(hostOf(call.getPeer()) ?? '')
     const opened = of.open(host)
     if (opened instanceof NetworkError) {
+      sessions?.refused(stream)
       call.sendStatus({ code: 8, details: '', ...toStatus(opened) })
       cutAfter(LINGER_REFUSED_MS)
       return new ServerInterceptingCall(call, { start: () => {} })

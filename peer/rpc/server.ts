@@ -90,7 +90,8 @@ const RING_BOUNDS: Record<string, MethodBounds> = {
 }
 const OVERLAY_BOUNDS: Record<string, MethodBounds> = {
   [OVERLAY_SERVICE.Exchange.path]: { ...RING, maxOpen: 64, maxOfHost: 64, maxReading: 32 },
-  // Each is open while those behind it are. A search that has found enough takes back what it has asked, which is normal.
+  // Each is open while those behind it are. A search that has found enough takes back what it has asked, which is normal;
+  // a neighbour in a lab of a hundred agents passes on some hundred a second.
   [OVERLAY_SERVICE.Query.path]: {
     maxMessage: SMALL,
     maxOpen: 512,
@@ -98,7 +99,8 @@ const OVERLAY_BOUNDS: Record<string, MethodBounds> = {
     maxReading: 512,
     bodyMs: BODY_MS,
     maxMs: 6000,
-    resets: { perSecond: 100, atOnce: 1000 },
+    calls: { perSecond: 250, atOnce: 400 },
+    resets: { perSecond: 100, atOnce: 300 },
   },
 }
 /** Health watches and reflection are streams that stay open: they are bounded in number, not in time. */
@@ -111,6 +113,8 @@ const SESSIONS: SessionBounds = {
   max: 5000,
   maxOfHost: 500,
   resets: { perSecond: 10, atOnce: 100 },
+  // Who is refused waits, or asks another one.
+  refusals: { perSecond: 50, atOnce: 500 },
   cuts: { perSecond: 0.05, atOnce: 2 },
 }
 

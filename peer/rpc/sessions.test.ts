@@ -4,7 +4,7 @@ import { connect as createSocket } from 'node:net'
 import { Metadata, type ServerDuplexStream, type UntypedServiceImplementation } from '@grpc/grpc-js'
 import { afterEach, expect, test } from 'vitest'
 import { createRpcServer, listenRpc } from '../../common/rpc.ts'
-import { boundCalls, resetCall } from './beneath.ts'
+import { boundCalls, type MethodBounds, resetCall } from './beneath.ts'
 import { TRANSFER_SERVICE } from './codec.ts'
 import { type SessionBounds, Sessions } from './sessions.ts'
 
@@ -15,17 +15,18 @@ afterEach(() => {
 })
 
 /** A server whose calls are answered with headers, and stay open. */
-async function serve(bounds: Partial<SessionBounds>) {
+async function serve(bounds: Partial<SessionBounds>, method: Partial<MethodBounds> = {}) {
   let now = 0
   const all = {
     max: 100,
     maxOfHost: 100,
     resets: { perSecond: 10, atOnce: 100 },
+    refusals: { perSecond: 10, atOnce: 100 },
     cuts: { perSecond: 0.1, atOnce: 2 },
     ...bounds,
   }
   const sessions = new Sessions(all, () => now)
-  const server = createRpcServer([boundCalls({}, { maxMessage: 1024, maxOpen: 1000 }, sessions)])
+  const server = createRpcServer([boundCalls({}, { maxMessage: 1024, maxOpen: 1000, ...method }, sessions)])
   const calls: ServerDuplexStream<unknown, unknown>[] = []
   server.addService(
     { Fetch: TRANSFER_SERVICE.Fetch } as never,
@@ -144,4 +145,35 @@ test('calls that come to their end count for nothing, nor do those that are cut 
     await once(stream, 'close')
   }
   expect(await isServed(session)).toBe(true)
+})
+
+test('calls that are taken back as a normal thing are counted for themselves', async () => {
+  const { open, pass } = await serve({}, { resets: { perSecond: 100, atOnce: 150 } })
+  const session = open()
+  for (let second = 0; second < 5; second++) {
+    expect(await takeBack(session, 100)).toBe(100)
+    pass(1000)
+  }
+  expect(await isServed(session)).toBe(true)
+  expect(await takeBack(session, 300)).toBeLessThan(300)
+})
+
+test('a connection with more calls of a method than it may have is cut', async () => {
+  const { open, calls, pass } = await serve({}, { calls: { perSecond: 10, atOnce: 50 } })
+  const session = open()
+  for (let i = 0; i < 50; i++) expect(await isServed(session)).toBe(true)
+  pass(1000)
+  for (let i = 0; i < 10; i++) expect(await isServed(session)).toBe(true)
+  expect(await isServed(session)).toBe(false)
+  expect(calls).toHaveLength(60)
+  expect(await isServed(open())).toBe(true)
+})
+
+test('a connection over which calls are refused again and again is cut', async () => {
+  const { open, calls } = await serve({}, { maxOpen: 1 })
+  const session = open()
+  for (let i = 0; i < 101; i++) expect(await isServed(session)).toBe(true)
+  expect(calls).toHaveLength(1)
+  call(session)
+  await once(session, 'close')
 })

@@ -12,22 +12,33 @@ export interface SessionBounds {
   maxOfHost: number
   /** calls that are taken back, over one connection; those of a method with a rate of its own count for that one */
   resets: Rate
+  /** calls that are refused for there being too many, over one connection */
+  refusals: Rate
   /** connections of one host that are cut for that */
   cuts: Rate
+}
+
+/** What a method counts for itself, over one connection. */
+export interface CallRates {
+  /** such calls */
+  calls?: Rate
+  /** such calls that are taken back, where that is normal (default: as all others together) */
+  resets?: Rate
 }
 
 /** Hosts with connections that were cut are looked through when there are this many. */
 const MANY_HOSTS = 1000
 
 /**
- * Bounds on the connections of a gRPC server. To open calls only to take them back costs a server much and a client
- * nothing: such a connection is cut, and the host of several gets no further one until it has calmed down.
+ * Bounds on the connections of a gRPC server. To open calls only to take them back, or many more than are answered, costs
+ * a server much and a client nothing, and to refuse them costs as much: such a connection is cut, and the host of several
+ * gets no further one until it has calmed down.
  */
 export class Sessions {
   readonly #bounds: SessionBounds
   readonly #now: () => number
   readonly #ofHost: HostSlots
-  readonly #resets = new WeakMap<ServerHttp2Session, Map<Rate, Bucket>>()
+  readonly #buckets = new WeakMap<ServerHttp2Session, Map<Rate, Bucket>>()
   readonly #cut = new WeakSet<ServerHttp2Session>()
   readonly #cuts = new Map<string, Bucket>()
 
@@ -48,20 +59,21 @@ export class Sessions {
 
   /**
    * To be told of each call.
-   * @param rate at which such calls may be taken back
    * @returns whether it is worth its while: its connection is not about to be cut
    */
-  watch(stream: ServerHttp2Stream, rate = this.#bounds.resets): boolean {
+  watch(stream: ServerHttp2Stream, { calls, resets = this.#bounds.resets }: CallRates = {}): boolean {
     const session = stream.session as ServerHttp2Session | undefined
     if (!session || this.#cut.has(session)) return false
     stream.once('close', () => {
-      if (!stream.aborted || cutHere.has(stream) || session.destroyed) return
-      if (this.#resetsOf(session, rate).take() || this.#cut.has(session)) return
-      this.#cut.add(session)
-      this.#cutsOf(hostOf(session)).take()
-      closeSoon(session)
+      if (stream.aborted && !cutHere.has(stream) && !session.destroyed) this.#count(session, resets)
     })
-    return true
+    if (calls) this.#count(session, calls)
+    return !this.#cut.has(session)
+  }
+
+  /** To be told of each call that is refused. */
+  refused({ session }: ServerHttp2Stream): void {
+    if (session) this.#count(session as ServerHttp2Session, this.#bounds.refusals)
   }
 
   #admit(session: ServerHttp2Session): void {
@@ -71,12 +83,17 @@ export class Sessions {
     else closeSoon(session)
   }
 
-  #resetsOf(session: ServerHttp2Session, rate: Rate): Bucket {
-    const buckets = this.#resets.get(session) ?? new Map<Rate, Bucket>()
-    this.#resets.set(session, buckets)
-    const resets = buckets.get(rate) ?? new Bucket(rate, this.#now)
-    buckets.set(rate, resets)
-    return resets
+  /** One more of what may be so often over a connection; at the first one too many it is cut. */
+  #count(session: ServerHttp2Session, rate: Rate): void {
+    const buckets = this.#buckets.get(session) ?? new Map<Rate, Bucket>()
+    this.#buckets.set(session, buckets)
+    const bucket = buckets.get(rate) ?? new Bucket(rate, this.#now)
+    buckets.set(rate, bucket)
+    if (bucket.take() || this.#cut.has(session)) return
+    this.#cut.add(session)
+    this.#cutsOf(hostOf(session)).take()
+    readNoMore(session)
+    closeSoon(session)
   }
 
   #cutsOf(host: string): Bucket {
@@ -92,6 +109,12 @@ export class Sessions {
 /** Not at once: node 20 spins for good, in native code, where a session is destroyed while one of its streams closes. */
 function closeSoon(session: ServerHttp2Session): void {
   setImmediate(() => session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM))
+}
+
+/** Of what has come, two megabytes are read before anything else has its turn: some ten thousand calls. */
+function readNoMore({ socket }: ServerHttp2Session): void {
+  const { _handle: handle } = socket as unknown as { _handle?: { readStop?(): void } }
+  handle?.readStop?.()
 }
 
 const cutHere = new WeakSet<ServerHttp2Stream>()
