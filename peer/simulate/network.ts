@@ -22,6 +22,8 @@ export interface Inhabitant {
   readonly overlay?: OverlayHandlers
 }
 
+type Address = Pick<PeerContact, 'host' | 'grpcPort'>
+
 /** How many messages were sent, each call and each answer counted as one. */
 export interface Traffic {
   /** by verb */
@@ -35,9 +37,9 @@ export class SimulatedNetwork {
   readonly #random: Random
   readonly #latency: readonly [number, number]
   readonly #timeoutMs: number
-  readonly #hosts = new Map<string, { readonly peer: PeerId; readonly inhabitant: Inhabitant }>()
-  /** side of a partition by address; absent: side 0 */
-  readonly #sides = new Map<string, number>()
+  readonly #hosts = new Addresses<{ readonly peer: PeerId; readonly inhabitant: Inhabitant }>()
+  /** side of a partition; absent: side 0 */
+  readonly #sides = new Addresses<number>()
   #calls: Record<string, number> = {}
   #messages = 0
 
@@ -59,21 +61,21 @@ export class SimulatedNetwork {
 
   /** Puts a peer at its address. */
   settle(contact: PeerContact, inhabitant: Inhabitant): void {
-    this.#hosts.set(addressOf(contact), { peer: contact.peer, inhabitant })
+    this.#hosts.set(contact, { peer: contact.peer, inhabitant })
   }
 
   /** From now on nobody answers there. */
   kill(contact: PeerContact): void {
-    this.#hosts.delete(addressOf(contact))
+    this.#hosts.delete(contact)
   }
 
   isAlive(contact: PeerContact): boolean {
-    return this.#hosts.get(addressOf(contact))?.peer === contact.peer
+    return this.#hosts.get(contact)?.peer === contact.peer
   }
 
   /** Puts peers on another side: only those of one side reach each other. `heal` ends it. */
   cutOff(contacts: Iterable<PeerContact>, side: number): void {
-    for (const contact of contacts) this.#sides.set(addressOf(contact), side)
+    for (const contact of contacts) this.#sides.set(contact, side)
   }
 
   heal(): void {
@@ -115,7 +117,7 @@ export class SimulatedNetwork {
   async #call<T>(
     verb: string,
     from: PeerContact,
-    to: Pick<PeerContact, 'host' | 'grpcPort'>,
+    to: Address,
     peer: PeerId | undefined,
     answer: (there: Inhabitant) => T | Promise<T>,
     signal: AbortSignal,
@@ -125,8 +127,9 @@ export class SimulatedNetwork {
     const there = await this.#arrive(from, to, peer, sentAt, signal)
     const answered = await answer(there)
     this.#messages++
-    await this.#travel(signal)
-    if (this.#clock.now() - sentAt > this.#timeoutMs || !this.#connected(from, to)) throw silent(to)
+    await this.#travel()
+    if (signal.aborted) throw cancelled()
+    if (this.#clock.now() - sentAt > this.#timeoutMs || !this.#connected(from, to)) throw SILENT
     return answered
   }
 
@@ -137,7 +140,11 @@ export class SimulatedNetwork {
     signal: AbortSignal,
   ): AsyncIterable<FloodAnswer> {
     this.#sent(`flood.${query.scope}`)
-    const { flood } = await this.#arrive(from, to, to.peer, this.#clock.now(), signal)
+    const { flood } = await this.#arrive(from, to, to.peer, this.#clock.now(), signal).catch((error: unknown) => {
+      // It follows the query on its way.
+      if (signal.aborted) this.#sent('flood.cancel')
+      throw error
+    })
     const gone = new AbortController()
     const take = () => gone.abort()
     signal.addEventListener('abort', take, { once: true })
@@ -146,7 +153,7 @@ export class SimulatedNetwork {
       for await (const answer of provided(flood).onQuery({ host: from.host, peer: from.peer }, query, gone.signal)) {
         over = answer.kind !== 'hits'
         if (answer.kind === 'hits') this.#messages++
-        await this.#travel(signal)
+        await this.#travel()
         if (signal.aborted) return
         yield answer
       }
@@ -164,28 +171,29 @@ export class SimulatedNetwork {
   /** @throws NetworkError `unavailable`, after the timeout, where nobody is there, or another than was meant */
   async #arrive(
     from: PeerContact,
-    to: Pick<PeerContact, 'host' | 'grpcPort'>,
+    to: Address,
     peer: PeerId | undefined,
     sentAt: number,
     signal: AbortSignal,
   ): Promise<Inhabitant> {
-    await this.#travel(signal)
-    const host = this.#hosts.get(addressOf(to))
+    await this.#travel()
+    if (signal.aborted) throw cancelled()
+    const host = this.#hosts.get(to)
     if (host && (peer === undefined || host.peer === peer) && this.#connected(from, to)) return host.inhabitant
-    await this.#clock.sleep(sentAt + this.#timeoutMs - this.#clock.now(), signal)
-    if (signal.aborted) throw new NetworkError('cancelled', 'cancelled')
-    throw silent(to)
+    await this.#clock.sleep(sentAt + this.#timeoutMs - this.#clock.now())
+    if (signal.aborted) throw cancelled()
+    throw SILENT
   }
 
-  async #travel(signal: AbortSignal): Promise<void> {
+  /** What is on its way arrives, wanted or not: to listen for the end of each call would be most of the work. */
+  #travel(): Promise<void> {
     const [least, most] = this.#latency
     // Whole milliseconds: what arrives together is dealt with together, which is much faster to simulate.
-    await this.#clock.sleep(least + Math.floor(this.#random() * (most - least + 1)), signal)
-    if (signal.aborted) throw new NetworkError('cancelled', 'cancelled')
+    return this.#clock.sleep(least + Math.floor(this.#random() * (most - least + 1)))
   }
 
-  #connected(a: Pick<PeerContact, 'host' | 'grpcPort'>, b: Pick<PeerContact, 'host' | 'grpcPort'>): boolean {
-    return (this.#sides.get(addressOf(a)) ?? 0) === (this.#sides.get(addressOf(b)) ?? 0)
+  #connected(a: Address, b: Address): boolean {
+    return (this.#sides.get(a) ?? 0) === (this.#sides.get(b) ?? 0)
   }
 
   #sent(verb: string): void {
@@ -194,8 +202,27 @@ export class SimulatedNetwork {
   }
 }
 
-function addressOf({ host, grpcPort }: Pick<PeerContact, 'host' | 'grpcPort'>): string {
-  return `${host}:${grpcPort}`
+/** What is at an address. No text is made of one: there are millions of messages. */
+class Addresses<T> {
+  readonly #hosts = new Map<string, Map<number, T>>()
+
+  get({ host, grpcPort }: Address): T | undefined {
+    return this.#hosts.get(host)?.get(grpcPort)
+  }
+
+  set({ host, grpcPort }: Address, value: T): void {
+    const ports = this.#hosts.get(host)
+    if (ports) ports.set(grpcPort, value)
+    else this.#hosts.set(host, new Map([[grpcPort, value]]))
+  }
+
+  delete({ host, grpcPort }: Address): void {
+    this.#hosts.get(host)?.delete(grpcPort)
+  }
+
+  clear(): void {
+    this.#hosts.clear()
+  }
 }
 
 function provided<T>(handlers: T | undefined): T {
@@ -203,6 +230,9 @@ function provided<T>(handlers: T | undefined): T {
   return handlers
 }
 
-function silent(to: Pick<PeerContact, 'host' | 'grpcPort'>): NetworkError {
-  return new NetworkError('unavailable', `${addressOf(to)} does not answer`)
+function cancelled(): NetworkError {
+  return new NetworkError('cancelled', 'cancelled')
 }
+
+/** The same one each time: where half of all are silent, errors would be a good part of the work. */
+const SILENT = new NetworkError('unavailable', 'that peer does not answer')

@@ -23,13 +23,15 @@ export class VirtualClock implements Clock {
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     if (signal?.aborted) return Promise.resolve()
+    const due = this.#now + Math.max(0, ms)
+    if (!signal) return new Promise((resolve) => this.at(due, resolve))
     return new Promise((resolve) => {
       const wake = () => {
-        signal?.removeEventListener('abort', wake)
+        signal.removeEventListener('abort', wake)
         resolve()
       }
-      signal?.addEventListener('abort', wake, { once: true })
-      this.at(this.#now + Math.max(0, ms), wake)
+      signal.addEventListener('abort', wake, { once: true })
+      this.at(due, wake)
     })
   }
 
