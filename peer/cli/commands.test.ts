@@ -309,6 +309,14 @@ describe('locate and search', () => {
     })
   })
 
+  test('neighbours that are silent alone are told as several', async () => {
+    agent.located = {
+      peers: [provider('P2', 'film.mkv', { via: 'chord' })],
+      steps: [step('flood', 'timeout', 'the neighbours'), step('chord', 'found', 'the ring')],
+    }
+    expect((await on('locate', 'film.mkv')).stderr).toBe('the neighbours do not answer; asked the ring instead\n')
+  })
+
   test.each(['chord', 'flood'])('--via %s asks that way alone', async (via) => {
     await on('locate', 'film.mkv', '--via', via)
     expect(agent.requests).toMatchObject([{ path: '/locate', query: { file: 'film.mkv', via } }])

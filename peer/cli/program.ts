@@ -30,6 +30,10 @@ const COMMANDS: Record<string, { summary: string; hidden?: boolean; load: () => 
     load: () => import('./discover.ts'),
   },
   ring: { summary: 'the place of the agent in the ring of peers', load: () => import('./ring.ts') },
+  simulate: {
+    summary: 'how a network of many peers finds files: in this process, nothing is sent',
+    load: () => import('./simulate.ts'),
+  },
   refresh: { summary: 'scan the shared folder again now', load: () => import('./refresh.ts') },
   hash: { summary: 'the content id of files', load: () => import('./hash.ts') },
   completion: { summary: 'completion for your shell', load: () => import('./completion.ts') },

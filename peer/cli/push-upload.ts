@@ -96,13 +96,23 @@ async function findTarget(to: string, cli: Cli): Promise<{ target: Target; rest:
 
 async function addressOf(id: string, cli: Cli): Promise<string> {
   const agent = await cli.agent()
-  const { peers } = await agent.knownPeers()
-  const known = peers.find((peer) => peer.id === id)
-  if (known) return known.rest
-  const { maestro_url } = await agent.info()
-  if (maestro_url !== null) {
-    const maestro = await cli.maestro(maestro_url)
-    for await (const peer of maestro.allPeers({ signal: cli.io.signal })) if (peer.id === id) return peer.rest
-  }
+  const known = (await agent.knownPeers()).peers.filter((peer) => peer.id === id)
+  // Where it was when it did not answer, or where others say, it may be no more: the Maestro knows better.
+  const there = known.find(({ status, friend }) => status === 'alive' || status === 'self' || friend)
+  if (there) return there.rest
+  const told = known[0]?.rest
+  const registered = await addressAtMaestro(id, agent, cli).catch((error: unknown) => {
+    if (told === undefined || asNetworkError(error).code !== 'unavailable') throw error
+  })
+  const rest = registered ?? told
+  if (rest !== undefined) return rest
   throw new NetworkError('not_found', `no peer "${id}" is known: see "peer network", or give its address (http://…)`)
+}
+
+async function addressAtMaestro(id: string, agent: PeerClient, cli: Cli): Promise<string | undefined> {
+  const { maestro_url } = await agent.info()
+  if (maestro_url === null) return undefined
+  const maestro = await cli.maestro(maestro_url)
+  for await (const peer of maestro.allPeers({ signal: cli.io.signal })) if (peer.id === id) return peer.rest
+  return undefined
 }

@@ -5,13 +5,14 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { NetworkError } from '../../common/errors.ts'
 import type { ContentId, PeerId } from '../../common/ids.ts'
-import type { TransferBody } from '../../common/schemas.ts'
+import type { KnownPeerBody, PeerRow, TransferBody } from '../../common/schemas.ts'
 import {
   FakeAgent,
   friend,
   gave,
   ID_A,
   ID_B,
+  known,
   peerFile,
   provider,
   run,
@@ -566,6 +567,24 @@ describe('upload to the agent', () => {
   test('of what is not there is not found, of a device wrong usage', async () => {
     expect((await on('upload', join(folder, 'nothing'))).code).toBe(3)
     expect((await on('upload', '/dev/null')).code).toBe(2)
+  })
+
+  test('to a peer by its id goes where it is alive, else where the Maestro says, else where others do', async () => {
+    const [here, registered, nobody] = ['http://127.0.0.1:10', 'http://127.0.0.1:11', 'http://127.0.0.1:9']
+    const path = await file('notes.txt', 'hello')
+    const maestro = await new FakeAgent().start()
+    const row = { files: [], file_count: 0, status: 'alive', last_seen: new Date().toISOString(), revision: 1 }
+    maestro.peers = [{ id: 'P9' as PeerId, rest: registered, grpc_port: 1, ...row } as PeerRow]
+    const tried = async (status: KnownPeerBody['status'], maestroUrl: string) => {
+      agent.known = [known('P9', here, { status })]
+      agent.info.maestro_url = maestroUrl
+      return /http:\S+/.exec((await on('upload', path, '--to', 'P9')).stderr)?.[0]
+    }
+    expect(await tried('alive', maestro.url)).toBe(here)
+    expect(await tried('lost', maestro.url)).toBe(registered)
+    expect(await tried('hearsay', maestro.url)).toBe(registered)
+    expect(await tried('hearsay', nobody)).toBe(here)
+    await maestro.stop()
   })
 
   test('to a peer that nobody knows is not found, and says what to do', async () => {

@@ -124,6 +124,20 @@ describe('a query to the neighbours', () => {
     expect(step).toMatchObject({ messages: 40, detail: TOLD })
   })
 
+  test('is taken back where enough is found', async () => {
+    let taken = false
+    const { searches } = flood([])
+    searches.search = (_, signal) =>
+      searchOf(async function* () {
+        signal.addEventListener('abort', () => {
+          taken = true
+        })
+        for (let i = 0; ; i++) yield hit('P2', 1, { name: `film ${i}` as FileName })
+      })
+    const { step } = await locate(searches, { kind: 'text', text: 'film' })
+    expect([step.found, taken]).toEqual([1000, true])
+  })
+
   test('that is over before all was looked at is late, not without a result', async () => {
     const { searches } = flood([])
     searches.search = (_, signal) =>

@@ -203,6 +203,49 @@ test('each strategy has its own time, also one that does not mind the signal', a
   expect(steps[1]!.ms).toBeGreaterThan(100)
 })
 
+test('one whose time is over may still tell what it did', async () => {
+  const slow: LocateStrategy = {
+    ...finds('flood'),
+    locate: async function* (_, trace, signal) {
+      await new Promise((resolve) => signal.addEventListener('abort', () => setTimeout(resolve, 10)))
+      trace.messages = 40
+      yield* []
+    },
+  }
+  expect((await locator(slow).locate(byName)).steps[0]).toMatchObject({ outcome: 'timeout', messages: 40 })
+})
+
+test('the Maestro and a friend are probed with a question that costs them little', async () => {
+  const { signal } = new AbortController()
+  const asked: string[] = []
+  const friend = new FriendStrategy({
+    url: 'http://f',
+    search: async () => ({ peer: 'P2' as PeerId, grpc_port: 7, matches: [] }),
+    identify: async () => {
+      asked.push('friend')
+      return 'P2' as PeerId
+    },
+  })
+  const directory = {
+    url: 'http://m',
+    locate: async () => ({ file: null, peers: [] }),
+    search: async () => ({}) as never,
+  }
+  const maestro = new MaestroStrategy(
+    {
+      ...directory,
+      info: async () => {
+        asked.push('maestro')
+        return {} as never
+      },
+    },
+    'me' as PeerId,
+  )
+  await friend.probe(signal)
+  await maestro.probe(signal)
+  expect(asked).toEqual(['friend', 'maestro'])
+})
+
 test('a step tells what its strategy traced: messages, hops, path and age, within bounds', async () => {
   const traced: LocateStrategy = {
     ...finds('chord'),
@@ -274,4 +317,6 @@ test('a search goes on over short pages of the directory', async () => {
   expect((await locator(maestro).locate(byText)).providers.map((p) => p.file)).toEqual(['f', 'f2'])
   expect(asked).toEqual([undefined, 'a', 'b'])
   expect((await locator(maestro).locate(byName)).steps[0]?.messages).toBe(1)
+  asked.length = 0
+  expect((await locator(maestro).locate(byText)).steps[0]?.messages).toBe(3)
 })
