@@ -117,9 +117,12 @@ export function closeRpc(server: Server, graceMs = 2000): Promise<void> {
   })
 }
 
-/** A file of proto/, with those that it imports. */
-export function loadProto(file: 'files.proto' | 'transfer.proto' | 'ring.proto' | 'overlay.proto'): PackageDefinition {
-  return loadSync(projectFile('proto', file), { keepCase: true, longs: Number, defaults: true, oneofs: true })
+type ProtoFile = 'files.proto' | 'transfer.proto' | 'ring.proto' | 'overlay.proto'
+
+/** Files of proto/, with those that they import. */
+export function loadProto(...files: ProtoFile[]): PackageDefinition {
+  const paths = files.map((file) => projectFile('proto', file))
+  return loadSync(paths, { keepCase: true, longs: Number, defaults: true, oneofs: true })
 }
 
 const CODE_KEY = 'p2p-code'

@@ -57,8 +57,7 @@ export interface OverlayService {
   Query: MethodDefinition<WireQuery, WireQueryAnswer>
 }
 
-/** With proto/ring.proto, which it imports. */
-export const OVERLAY_PROTO = loadProto('overlay.proto')
+const overlayProto = loadProto('overlay.proto')
 
 /** Tags, lengths and numbers in a message, at most: twice those of the largest that is legal, and a few. */
 const MOST = {
@@ -81,7 +80,7 @@ const MAX_QUERY_MS = 60_000
 /** Who was last heard of before that is told of no more, s. */
 const MAX_AGE_S = 86_400
 
-export const OVERLAY_SERVICE = withinBounds(OVERLAY_PROTO['p2p.v1.Overlay'] as unknown as OverlayService)
+export const OVERLAY_SERVICE = withinBounds(overlayProto['p2p.v1.Overlay'] as unknown as OverlayService)
 
 function withinBounds({ Exchange, Query }: OverlayService): OverlayService {
   return {

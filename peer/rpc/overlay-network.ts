@@ -94,7 +94,10 @@ export class GrpcOverlay implements OverlayNetwork, FloodNetwork {
   }
 }
 
-/** @throws NetworkError `corrupt` */
+/**
+ * What a neighbour answers; of hits, those that can be.
+ * @throws NetworkError `corrupt`
+ */
 async function* answersOf(messages: AsyncIterable<Buffer>, teller: Teller): AsyncGenerator<FloodAnswer> {
   let hits = 0
   for await (const message of messages) {
@@ -104,7 +107,9 @@ async function* answersOf(messages: AsyncIterable<Buffer>, teller: Teller): Asyn
       if (hits > MAX_HITS) throw new NetworkError('corrupt', `more than ${MAX_HITS} hits`)
       return answerOfWire(wire, teller)
     }
-    yield read(parse, message, teller.self.peer)
+    const answer = read(parse, message, teller.self.peer)
+    // What is left out here may be all that it brought: an honest neighbour tells of peers that only it can reach.
+    if (answer.kind !== 'hits' || answer.hits.length > 0) yield answer
   }
 }
 

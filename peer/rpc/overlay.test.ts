@@ -142,8 +142,7 @@ describe('an introduction', () => {
     const asked = await serve(nothing, many)
     expect((await overlay.exchange(p1, many, false, signal)).peers).toHaveLength(MAX_TOLD)
     expect(asked.introductions[0]![1]).toHaveLength(MAX_TOLD)
-    await overlay.exchange(p1, [{ contact: away, ageMs: 86_400_001 }], false, signal)
-    expect(asked.introductions[1]![1]).toEqual([])
+    expect(introductionToWire(p2, [{ contact: away, ageMs: 86_400_001 }], false).peers).toEqual([])
   })
 
   test('to an address where nobody answers fails in time', async () => {
@@ -405,11 +404,17 @@ describe('an answer', () => {
   })
 
   test('with more hits than a whole one may have is corrupt', async () => {
-    const bad = { ...wireHit, name: '' }
-    const message = Query.responseSerialize({ ...none, hits: Array(MAX_HITS_MESSAGE).fill(bad) })
+    const message = Query.responseSerialize({ ...none, hits: Array(MAX_HITS_MESSAGE).fill(wireHit) })
     expect(await saying(...Array(MAX_HITS / MAX_HITS_MESSAGE).fill(message))).toHaveLength(10)
     const more = saying(...Array(MAX_HITS / MAX_HITS_MESSAGE + 1).fill(message))
     await expect(more).rejects.toMatchObject({ code: 'corrupt' })
+  })
+
+  test('with nothing but hits that can not be is one without hits, and they count', async () => {
+    const bad = Query.responseSerialize({ ...none, hits: Array(MAX_HITS_MESSAGE).fill({ ...wireHit, name: '' }) })
+    const done = Query.responseSerialize({ ...none, done: true })
+    expect(await saying(bad, bad, done)).toEqual([{ kind: 'done', peers: 0, messages: 0 }])
+    await expect(saying(...Array(MAX_HITS / MAX_HITS_MESSAGE + 1).fill(bad))).rejects.toMatchObject({ code: 'corrupt' })
   })
 
   test('goes no further than its last message', async () => {

@@ -73,7 +73,7 @@ export interface RingService {
   Leave: MethodDefinition<WireCall, object>
 }
 
-export const RING_PROTO = loadProto('ring.proto')
+const ringProto = loadProto('ring.proto')
 
 /** Tags, lengths and numbers in a message, at most: twice those of the largest that is legal, and a few. */
 const MOST = {
@@ -89,7 +89,7 @@ const MOST = {
 const RECORD_KEYS: readonly RecordKey[] = ['name', 'content']
 const MAX_UINT32 = 2 ** 32 - 1
 
-export const RING_SERVICE = withinBounds(RING_PROTO['p2p.v1.Ring'] as unknown as RingService)
+export const RING_SERVICE = withinBounds(ringProto['p2p.v1.Ring'] as unknown as RingService)
 
 function withinBounds(generated: RingService): RingService {
   return {

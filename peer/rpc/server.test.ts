@@ -13,6 +13,7 @@ import { MAX_UNARY_FILE } from '../../common/rpc.ts'
 import { patternOf } from '../transfer/transfer.fixture.ts'
 import { contentIdToWire, FILE_SERVICE, TRANSFER_SERVICE } from './codec.ts'
 import { prefixed } from './frame-codec.ts'
+import { contact, ScriptedMember } from './network.fixture.ts'
 import { RawClient, RpcPeer, type RpcPeerOptions, startHasher } from './rpc.fixture.ts'
 
 const hasher = startHasher()
@@ -175,8 +176,21 @@ test('health says that the peer serves', async () => {
   expect(status).toBe(1)
 })
 
-test('reflection lists the services, so that generic clients work', async () => {
-  const p1 = await peer()
+const TRANSFERS = ['fileservice.FileService', 'p2p.v1.Transfer']
+const NETWORK = ['p2p.v1.Ring', 'p2p.v1.Overlay']
+const self = contact('P1', '127.0.0.1')
+const network: RpcPeerOptions['network'] = {
+  self: () => self,
+  ring: new ScriptedMember(),
+  overlay: { onExchange: () => ({ self, peers: [] }) },
+  flood: { onQuery: async function* () {} },
+}
+
+test.each([
+  ['', undefined, TRANSFERS],
+  [' of a ring and a neighbour', network, [...TRANSFERS, ...NETWORK]],
+])('reflection lists the services%s, so that generic clients work', async (_, network, services) => {
+  const p1 = await peer(network ? { network } : {})
   const folder = createRequire(import.meta.url)
     .resolve('@grpc/reflection/package.json')
     .replace('package.json', '')
@@ -195,7 +209,7 @@ test('reflection lists the services, so that generic clients work', async () => 
   })
   call.end()
   const names = answer.listServicesResponse.service.map(({ name }) => name)
-  expect(names).toEqual(expect.arrayContaining(['fileservice.FileService', 'p2p.v1.Transfer']))
+  expect(names.filter((name) => [...TRANSFERS, ...NETWORK].includes(name)).sort()).toEqual([...services].sort())
 })
 
 test('one host can hold no more than its part of the conversations, until it lets them go', async () => {

@@ -1,5 +1,4 @@
 import type { Server, UntypedServiceImplementation } from '@grpc/grpc-js'
-import type { PackageDefinition } from '@grpc/proto-loader'
 import { ReflectionService } from '@grpc/reflection'
 import { HealthImplementation } from 'grpc-health-check'
 import { closeRpc, createRpcServer, listenRpc, MAX_MESSAGE } from '../../common/rpc.ts'
@@ -7,9 +6,9 @@ import { boundCalls, type MethodBounds } from './beneath.ts'
 import { FILE_SERVICE, REFLECTED, TRANSFER_SERVICE } from './codec.ts'
 import { MAX_FETCH_MESSAGE } from './fetch-messages.ts'
 import { type FileServiceDeps, FileServiceHandlers } from './file-service.ts'
-import { OVERLAY_PROTO, OVERLAY_SERVICE } from './overlay-codec.ts'
+import { OVERLAY_SERVICE } from './overlay-codec.ts'
 import { type OverlayServiceDeps, OverlayServiceHandlers } from './overlay-service.ts'
-import { MAX_STORE, RING_PROTO, RING_SERVICE } from './ring-codec.ts'
+import { MAX_STORE, RING_SERVICE } from './ring-codec.ts'
 import { type RingServiceDeps, RingServiceHandlers } from './ring-service.ts'
 import { type SessionBounds, Sessions } from './sessions.ts'
 import { type SmallServiceDeps, SmallServiceHandlers } from './small-service.ts'
@@ -148,12 +147,14 @@ export class RpcServer {
       FetchSmall: small.fetchSmall,
     } as UntypedServiceImplementation)
     this.#health.addToServer(this.#server)
-    const reflected = { ...REFLECTED, ...this.#addRing(deps), ...this.#addOverlay(deps) }
-    new ReflectionService(reflected).addToServer(this.#server)
+    const services = ['fileservice.FileService', 'p2p.v1.Transfer']
+    if (this.#addRing(deps)) services.push('p2p.v1.Ring')
+    if (this.#addOverlay(deps)) services.push('p2p.v1.Overlay')
+    new ReflectionService(REFLECTED, { services }).addToServer(this.#server)
   }
 
-  #addRing({ ring, self, log }: RpcServerDeps): PackageDefinition {
-    if (!ring || !self) return {}
+  #addRing({ ring, self, log }: RpcServerDeps): boolean {
+    if (!ring || !self) return false
     const handlers = new RingServiceHandlers({ ring, self, log })
     this.#server.addService({ ...RING_SERVICE }, {
       Stabilize: handlers.stabilize,
@@ -162,17 +163,17 @@ export class RpcServer {
       Store: handlers.store,
       Leave: handlers.leave,
     } as UntypedServiceImplementation)
-    return RING_PROTO
+    return true
   }
 
-  #addOverlay({ overlay, flood, self, log }: RpcServerDeps): PackageDefinition {
-    if (!overlay || !flood || !self) return {}
+  #addOverlay({ overlay, flood, self, log }: RpcServerDeps): boolean {
+    if (!overlay || !flood || !self) return false
     const handlers = new OverlayServiceHandlers({ overlay, flood, self, log })
     this.#server.addService({ ...OVERLAY_SERVICE }, {
       Exchange: handlers.exchange,
       Query: handlers.query,
     } as UntypedServiceImplementation)
-    return OVERLAY_PROTO
+    return true
   }
 
   /**
