@@ -2,27 +2,34 @@ import { join } from 'node:path'
 import { hostPort } from '../common/address.ts'
 import { type Clock, systemClock } from '../common/clock.ts'
 import { type Listening, listen } from '../common/http.ts'
-import type { Component } from '../common/lifecycle.ts'
+import { type Component, Loop } from '../common/lifecycle.ts'
 import type { Logger } from '../common/log.ts'
 import { MaestroClient } from '../common/maestro-client.ts'
 import { createMetrics, gauge } from '../common/metrics.ts'
 import { VERSION } from '../common/project.ts'
-import type { PeerInfo } from '../common/schemas.ts'
+import type { LookupStep, NetworkLevel, PeerInfo } from '../common/schemas.ts'
 import { advertisedHost } from './advertise.ts'
 import { createPeerApp } from './app/app.ts'
 import { Catalog } from './catalog/catalog.ts'
 import { CatalogStore } from './catalog/catalog-store.ts'
 import { SharedFolder } from './catalog/shared-folder.ts'
 import type { PeerConfig } from './config.ts'
+import type { PeerContact } from './contact.ts'
 import { Friends } from './friends.ts'
 import { WorkerHasher } from './hashing/worker-hasher.ts'
 import { Limits } from './limits.ts'
+import { Breaker } from './locate/breaker.ts'
 import { FriendStrategy } from './locate/friends.ts'
 import { LocalStrategy, type Self } from './locate/local.ts'
 import { Locator } from './locate/locator.ts'
 import { MaestroStrategy } from './locate/maestro.ts'
+import { levelOf } from './locate/outcome.ts'
+import type { LocateStrategy } from './locate/strategy.ts'
+import { LookupMetrics } from './lookup-metrics.ts'
 import { MaestroSession } from './maestro-session.ts'
 import { Neighbours } from './neighbours.ts'
+import { PeerBookFile } from './overlay/book-file.ts'
+import { noOverlay, Overlay } from './overlay.ts'
 import { RpcClients } from './rpc/client.ts'
 import { RpcServer } from './rpc/server.ts'
 import { GrpcSmallSource } from './rpc/small-source.ts'
@@ -130,14 +137,50 @@ export class Agent implements Component {
       ),
     )
     const maestro = config.maestro_url === undefined ? undefined : this.#open(new MaestroClient(config.maestro_url))
-    const first = [new LocalStrategy(catalog, self), ...(maestro ? [new MaestroStrategy(maestro, id)] : [])]
+    const clients = this.#open(new RpcClients())
+    const contact = (): PeerContact => ({ peer: id, host, restPort: this.#port, grpcPort: this.#grpcPort })
+    const overlay = config.ring
+      ? new Overlay(
+          {
+            self: contact,
+            catalog,
+            clients,
+            friends,
+            maestro,
+            file: new PeerBookFile(
+              { log: log.child({ part: 'overlay' }) },
+              { file: join(config.state_dir, 'peers.json') },
+            ),
+            clock,
+            random: Math.random,
+            log: log.child({ part: 'overlay' }),
+          },
+          {
+            successors: config.ring_successors,
+            stabilizeMs: config.stabilize_ms,
+            timeoutMs: config.lookup_timeout_ms,
+          },
+        )
+      : undefined
+    const fixed: LocateStrategy[] = [
+      new LocalStrategy(catalog, self),
+      ...(maestro ? [new MaestroStrategy(maestro, id)] : []),
+      ...(overlay?.strategies() ?? []),
+    ]
+    const strategies = () => [...fixed, ...friends.peers().map((friend) => new FriendStrategy(friend))]
+    const lookup = { timeoutMs: config.lookup_timeout_ms }
+    const breaker = new Breaker({ parties: strategies, clock }, lookup)
+    const probing = new Loop('probe', (signal) => breaker.tick(signal), log.child({ part: 'lookup' }), {
+      interval: () => breaker.pauseMs,
+      clock,
+    })
+    const lookups = new LookupMetrics(metrics)
     const locator = new Locator(
-      { strategies: () => [...first, ...friends.peers().map((friend) => new FriendStrategy(friend))], clock },
-      { timeoutMs: config.lookup_timeout_ms },
+      { strategies, clock, breaker, onStep: (step) => lookups.count(step) },
+      { ...lookup, order: config.strategies },
     )
 
     // How content moves.
-    const clients = this.#open(new RpcClients())
     const contents = new SharedContents(catalog)
     const limits = new Limits(
       { clock, log: log.child({ part: 'limits' }) },
@@ -206,6 +249,7 @@ export class Agent implements Component {
         smallUploader,
         clock,
         log: log.child({ part: 'grpc' }),
+        ...(overlay ? { self: contact, ...overlay.handlers } : {}),
       },
       { dummy, host: () => host },
     )
@@ -225,6 +269,17 @@ export class Agent implements Component {
         log: log.child({ part: 'maestro' }),
         clock,
       })
+    const level = (steps?: readonly LookupStep[]): NetworkLevel =>
+      levelOf(
+        {
+          strategies: config.strategies,
+          maestro: session === undefined ? 'none' : session.state === 'registered' ? 'answers' : 'down',
+          ring: overlay?.ringState ?? 'off',
+          neighbours: overlay?.neighbours ?? 0,
+          friends: friends.list().filter(({ alive }) => alive !== false).length,
+        },
+        steps,
+      )
     const info = (): PeerInfo => ({
       id,
       rest_url: self().rest,
@@ -237,6 +292,7 @@ export class Agent implements Component {
       maestro_url: config.maestro_url ?? null,
       maestro: session?.state ?? 'none',
       maestro_problem: session?.problem ?? null,
+      network: level(),
       uptime_s: (clock.now() - started) / 1000,
       version: VERSION,
     })
@@ -253,6 +309,8 @@ export class Agent implements Component {
         transfers,
         swarms: { members: (content) => neighbours.members(content), uploads: () => uploader.list() },
         limits,
+        overlay: overlay ?? noOverlay(contact),
+        level,
         self,
         info,
         log: log.child({ part: 'rest' }),
@@ -267,10 +325,17 @@ export class Agent implements Component {
     await limits.start()
     this.#opened.push(() => limits.stop())
     await catalog.start()
+    await probing.start()
+    this.#opened.push(() => probing.stop())
     this.#opened.push(() => transfers.stop())
     if (session) {
       await session.start()
       this.#opened.push(() => session.stop())
+    }
+    if (overlay) {
+      overlay.addMetrics(metrics)
+      await overlay.start()
+      this.#opened.push(() => overlay.stop())
     }
     clients.fetches.warm()
     // With the Maestro asked first, who else is up is known by then.

@@ -1,0 +1,164 @@
+import type { Clock } from '../../common/clock.ts'
+import type { ContentId, FileName } from '../../common/ids.ts'
+import { type Component, Loop } from '../../common/lifecycle.ts'
+import type { Logger } from '../../common/log.ts'
+import type { Random } from '../../common/random.ts'
+import type { RingBody } from '../../common/schemas.ts'
+import { type PeerContact, restOf } from '../contact.ts'
+import type { KnownPeers } from '../overlay/protocol.ts'
+import type { RingFinding } from './finding.ts'
+import { ChordNode, type ChordOptions } from './node.ts'
+import type { RecordKey, RingHandlers, RingNetwork } from './protocol.ts'
+import { type PublishedCatalog, Publisher } from './publisher.ts'
+import { RecordStore } from './record-store.ts'
+import { Replication } from './replication.ts'
+import { type Member, share } from './ring.ts'
+
+export interface RingServiceDeps {
+  self: () => PeerContact
+  network: RingNetwork
+  known: KnownPeers
+  catalog: PublishedCatalog
+  clock: Clock
+  random: Random
+  log: Logger
+}
+
+export type RingServiceOptions = Pick<ChordOptions, 'successors' | 'stabilizeMs'>
+
+/** Members that a record is kept at. */
+const REPLICAS = 6
+const GOODBYE_MS = 1500
+/** Where there is nobody to publish to, that is looked at again after this, ms. */
+const ALONE_MS = 1000
+
+/** This peer's part in the ring: a member that keeps its pointers, the records of others, and up its own. */
+export class RingService implements Component {
+  readonly #deps: RingServiceDeps
+  readonly #options: RingServiceOptions
+  readonly #node: ChordNode
+  readonly #records: RecordStore
+  readonly #replication: Replication
+  readonly #publisher: Publisher
+  readonly #maintaining: Loop
+  readonly #publishing: Loop
+  #unsubscribe: (() => void) | undefined
+
+  constructor(deps: RingServiceDeps, options: RingServiceOptions) {
+    const { self, network, known, catalog, clock, random, log } = deps
+    this.#deps = deps
+    this.#options = options
+    this.#records = new RecordStore({ clock })
+    this.#node = new ChordNode({ self, network, known, records: this.#records, clock, random }, options)
+    this.#replication = new Replication({ records: this.#records, network, clock }, { replicas: REPLICAS })
+    this.#publisher = new Publisher(
+      {
+        ring: { lookup: (key, signal) => this.#node.lookup(key, signal, REPLICAS) },
+        network,
+        catalog,
+        self,
+        own: this.#records,
+        clock,
+        random,
+        log,
+      },
+      { replicas: REPLICAS },
+    )
+    const timing = { clock, random }
+    this.#maintaining = new Loop('ring', (signal) => this.#maintain(signal), log, {
+      interval: () => this.#node.pauseMs,
+      ...timing,
+    })
+    this.#publishing = new Loop('publish', (signal) => this.#publish(signal), log, {
+      interval: () => (this.state === 'alone' ? ALONE_MS : this.#publisher.nextMs),
+      ...timing,
+    })
+  }
+
+  get handlers(): RingHandlers {
+    return this.#node
+  }
+
+  get state(): ChordNode['state'] {
+    return this.#node.state
+  }
+
+  /** @throws NetworkError as `ChordNode.find` */
+  find(key: RecordKey, of: FileName | ContentId, signal: AbortSignal): Promise<RingFinding> {
+    return this.#node.find(key, of, signal)
+  }
+
+  /** Somebody is known now: the next round is at once. */
+  nudge(): void {
+    if (this.state === 'alone') this.#maintaining.nudge()
+  }
+
+  async start(): Promise<void> {
+    this.#unsubscribe = this.#deps.catalog.onChange(() => this.#publishing.nudge())
+    await this.#maintaining.start()
+    await this.#publishing.start()
+  }
+
+  /** Leaves politely: what this member keeps goes to the next one, and its neighbours are told. */
+  async stop(): Promise<void> {
+    this.#unsubscribe?.()
+    await this.#publishing.stop()
+    await this.#maintaining.stop()
+    const bound = new AbortController()
+    const goodbye = Promise.allSettled([
+      this.#publisher.withdrawAll(bound.signal),
+      this.#replication.leave(bound.signal),
+    ])
+    const late = this.#deps.clock.sleep(GOODBYE_MS, bound.signal)
+    await Promise.race([goodbye, late])
+    await Promise.race([this.#node.leave(bound.signal), late])
+    bound.abort()
+    await goodbye
+  }
+
+  status(): Omit<RingBody, 'text'> {
+    const { self, view, fingers, members, state, messages, checkedAt } = this.#node
+    const { predecessor, successors } = view
+    const from = predecessor?.id ?? self.id
+    return {
+      state,
+      self: told(self),
+      predecessor: predecessor ? told(predecessor) : null,
+      successors: successors.map(told),
+      fingers: fingers.map(({ power, member }) => ({ ...told(member), power })),
+      successor_list: this.#options.successors,
+      members,
+      share: predecessor ? share(predecessor.id, self.id) : 1,
+      records: {
+        held: this.#records.size,
+        own: this.#records.countIn(from, self.id),
+        published: this.#publisher.published,
+        unpublished: this.#publisher.waiting,
+      },
+      checked_ms: checkedAt === undefined ? null : this.#deps.clock.now() - checkedAt,
+      messages,
+    }
+  }
+
+  async #maintain(signal: AbortSignal): Promise<void> {
+    const before = this.state
+    await this.#node.tick(signal)
+    const { self, view, state } = this.#node
+    this.#replication.update({ self, ...view })
+    await this.#replication.tick(signal)
+    this.#records.expire()
+    if (state === before) return
+    this.#deps.log.info({ state, members: Math.round(this.#node.members) }, 'the ring has changed its state')
+    if (before !== 'alone' && before !== 'repairing') return
+    if (before === 'repairing') this.#publisher.republishSoon()
+    this.#publishing.nudge()
+  }
+
+  async #publish(signal: AbortSignal): Promise<void> {
+    if (this.state !== 'alone') await this.#publisher.tick(signal)
+  }
+}
+
+function told(member: Member): RingBody['self'] {
+  return { peer: member.peer, rest: restOf(member), place: member.id as string as ContentId }
+}
