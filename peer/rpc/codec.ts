@@ -73,9 +73,6 @@ export interface FileService {
 const transferProto = loadProto('transfer.proto')
 const filesProto = loadProto('files.proto')
 
-/** All there is, as reflection tells it to others: of files of one package that were loaded apart, it would tell one. */
-export const REFLECTED = loadProto('files.proto', 'transfer.proto', 'overlay.proto')
-
 /** Tags, lengths and numbers in a message, at most: twice those of the largest that is legal, and a few. */
 const MOST = {
   /** a name, a manifest, a file */

@@ -1,9 +1,9 @@
 import type { Server, UntypedServiceImplementation } from '@grpc/grpc-js'
 import { ReflectionService } from '@grpc/reflection'
 import { HealthImplementation } from 'grpc-health-check'
-import { closeRpc, createRpcServer, listenRpc, MAX_MESSAGE } from '../../common/rpc.ts'
+import { closeRpc, createRpcServer, listenRpc, loadProto, MAX_MESSAGE } from '../../common/rpc.ts'
 import { boundCalls, type MethodBounds } from './beneath.ts'
-import { FILE_SERVICE, REFLECTED, TRANSFER_SERVICE } from './codec.ts'
+import { FILE_SERVICE, TRANSFER_SERVICE } from './codec.ts'
 import { MAX_FETCH_MESSAGE } from './fetch-messages.ts'
 import { type FileServiceDeps, FileServiceHandlers } from './file-service.ts'
 import { OVERLAY_SERVICE } from './overlay-codec.ts'
@@ -30,6 +30,9 @@ export interface RpcServerOptions {
   /** how long calls under way may go on at stop, ms (default 2,000) */
   graceMs?: number
 }
+
+/** All there is, as reflection tells it to others: of files of one package that were loaded apart, it would tell one. */
+const REFLECTED = loadProto('files.proto', 'transfer.proto', 'overlay.proto')
 
 /** An offer: the hashes of the largest manifest (8 MiB), its name, their framing. */
 const MAX_OFFER = 9 * 1024 * 1024
