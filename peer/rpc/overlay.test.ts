@@ -236,7 +236,7 @@ describe('a query', () => {
       yield* never(query, signal)
     })
     const abort = new AbortController()
-    await end(overlay.query(p1, query(), abort.signal), abort).catch((error) =>
+    await end(overlay.query(p1, query({ timeMs: 60_000 }), abort.signal), abort).catch((error) =>
       expect(error).toMatchObject({ code: 'cancelled' }),
     )
     await expect.poll(() => asked.queries[0]?.signal.aborted).toBe(true)
