@@ -53,6 +53,9 @@ class FakeRing {
   self = contact('P0')
   lookups = 0
   isBroken = false
+  /** what happens meanwhile, once */
+  duringLookup = () => {}
+  duringStore = () => {}
   warnings = 0
 
   constructor(size: number, options: Partial<PublisherOptions> = {}) {
@@ -85,12 +88,16 @@ class FakeRing {
 
   async #lookup(key: RingId): Promise<{ owners: Member[] }> {
     this.lookups++
+    this.duringLookup()
+    this.duringLookup = () => {}
     if (this.isBroken) throw new NetworkError('unavailable', 'the ring is broken')
     return { owners: this.owners(key) }
   }
 
   async #store(to: Member, records: readonly RingRecord[], withdraw: readonly RingRecord[]): Promise<number> {
     this.messages.push({ to: to.peer, records, withdraw })
+    this.duringStore()
+    this.duringStore = () => {}
     if (this.silent.has(to.peer)) throw new NetworkError('unavailable', 'silent')
     const store = this.stores.get(to.peer)!
     store.withdraw(withdraw, this.self)
@@ -253,11 +260,47 @@ describe('changes', () => {
 
   it('a file that comes back while its removal is on the way is found', async () => {
     ring.catalog.change([], ['a'])
-    const removing = ring.tick()
-    ring.catalog.change([file('a')])
-    await removing
+    ring.duringStore = () => ring.catalog.change([file('a')])
+    await ring.tick()
     await ring.tick()
     expect(ring.found('a')).toEqual([6, 6])
+  })
+
+  it('counts no answer to what was said before, where the publisher has heard of the change since', async () => {
+    // Two ticks at the same time: the second one takes in the change while the first one waits for its answers.
+    let second = Promise.resolve()
+    ring.duringStore = () => {
+      ring.catalog.change([], ['x'])
+      second = ring.tick()
+    }
+    ring.catalog.change([file('x')])
+    await ring.tick()
+    await second
+    await ring.run(10_000)
+    expect(ring.found('x')).toEqual([0, 0])
+    ring.catalog.change([file('y')])
+    await ring.tick()
+    ring.catalog.change([], ['y'])
+    ring.duringStore = () => {
+      ring.catalog.change([file('y')])
+      second = ring.tick()
+    }
+    await ring.tick()
+    await second
+    await ring.run(10_000)
+    expect(ring.publisher.published).toBe(8)
+  })
+
+  it('a file that is removed while a member for it is looked for is never said', async () => {
+    let second = Promise.resolve()
+    ring.duringLookup = () => {
+      ring.catalog.change([], ['x'])
+      second = ring.tick()
+    }
+    ring.catalog.change([file('x')])
+    await ring.tick()
+    await second
+    expect(ring.said()[0]).toBe(0)
   })
 
   it('a file that comes and goes between two ticks is never said', async () => {
@@ -334,8 +377,9 @@ describe('keeping it up', () => {
 
 describe('failures', () => {
   it('a member that does not answer is passed over, after one message', async () => {
+    ring = new FakeRing(7)
     ring.silent.add('P3' as PeerId)
-    ring.catalog.change(Array.from({ length: 2000 }, (_, i) => file(`f${i}`)))
+    ring.catalog.change(Array.from({ length: 5000 }, (_, i) => file(`f${i}`)))
     await ring.tick()
     expect(ring.publisher.waiting).toBe(0)
     expect(ring.messages.filter(({ to }) => to === 'P3').length).toBeLessThanOrEqual(ring.lookups)

@@ -66,6 +66,12 @@ describe('what is kept', () => {
     expect(named('a')).toEqual([])
   })
 
+  it('keeps the younger word where an older one comes after it', () => {
+    store.store([record('P1', 'a', { ageMs: 10, size: 2 })], p1)
+    store.store([record('P1', 'a', { ageMs: 9000, size: 1 })], p2)
+    expect(named('a')).toMatchObject([{ ageMs: 10, size: 2 }])
+  })
+
   it('never finds or hands over an expired record, swept or not, and frees its room', () => {
     store.store([record('P1', 'a'), record('P2', 'a', { ageMs: 1 })], p1)
     clock.advance(HOUR - 1)
@@ -178,14 +184,13 @@ describe('bounds', () => {
 
   it('looks for expired records once a message where it is full, however many it brings', () => {
     open({ maxRecords: 20_000 })
-    store.store(
-      Array.from({ length: 20_000 }, (_, i) => record('P1', `f${i}`)),
-      p1,
-    )
-    clock.advance(HOUR)
-    const more = Array.from({ length: 3 }, (_, i) => record('P2', `g${i}`))
-    store.store(more, p2)
-    expect(store.size).toBe(10_003)
+    const old = HOUR - 1
+    const held = Array.from({ length: 20_000 }, (_, i) => record('P1', `f${i}`, { ageMs: i < 10_000 ? 0 : old }))
+    store.store(held, p1)
+    clock.advance(1)
+    const more = ['a', 'b', 'c'].map((name) => record('P2', name))
+    // The first slice has none that is expired.
+    expect([store.store(more, p2), store.store(more, p2)]).toEqual([0, 3])
   })
 
   it('counts a long name as several records', () => {
