@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { Clock } from '../../common/clock.ts'
 import { asNetworkError } from '../../common/errors.ts'
 import type { PeerContact } from '../contact.ts'
@@ -50,6 +51,7 @@ export class Asking {
     if (links.length === 0 || signal.aborted) return
     const arrivals = new Arrivals<FloodHit[]>()
     const gone = new AbortController()
+    setMaxListeners(0, gone.signal)
     const leave = () => {
       gone.abort()
       arrivals.end()

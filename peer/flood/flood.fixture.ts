@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { type ContentId, type FileName, parseContentId, parseFileName, parsePeerId } from '../../common/ids.ts'
 import type { Random } from '../../common/random.ts'
 import { searchNames } from '../catalog/search.ts'
@@ -10,6 +11,7 @@ import { Flood, type FloodOptions } from './flood.ts'
 import type { FloodHandlers } from './protocol.ts'
 
 export const ALIVE = new AbortController().signal
+setMaxListeners(0, ALIVE)
 
 /** Random numbers that repeat: mulberry32. */
 export function seeded(seed: number): Random {

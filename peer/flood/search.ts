@@ -75,7 +75,6 @@ export class FloodSearch implements AsyncIterable<FloodHit> {
     for (const plan of this.#plan) {
       const left = end - clock.now()
       if (left <= 0 || this.#signal.aborted) return
-      if (plan.scope === 'tree' && this.#isExhausted) continue
       const round: FloodRound = { ttl: plan.ttl, scope: plan.scope, messages: 0, peers: 0, found: 0 }
       this.#rounds.push(round)
       for await (const hit of this.#hits(round, Math.min(left, plan.timeMs))) {
@@ -85,12 +84,6 @@ export class FloodSearch implements AsyncIterable<FloodHit> {
       }
       if (round.found > 0) return
     }
-  }
-
-  /** The last ring reached nobody whom the one before did not: a small network. The last round is made nevertheless. */
-  get #isExhausted(): boolean {
-    const [before, last] = this.#rounds.slice(-2)
-    return before !== undefined && last !== undefined && last.peers <= before.peers
   }
 
   async *#hits(round: FloodRound, waitMs: number): AsyncGenerator<FloodHit, void> {

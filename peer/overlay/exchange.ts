@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { Clock } from '../../common/clock.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import type { PeerContact } from '../contact.ts'
@@ -55,6 +56,7 @@ export class Exchange implements OverlayHandlers {
   async tick(signal: AbortSignal): Promise<void> {
     const { book, links, clock, preferred } = this.#deps
     this.#tickedAt = clock.now()
+    setMaxListeners(0, signal)
     const doubted = book.doubted()
     await this.#askAll([...this.#toTry(), ...(doubted ? [doubted] : book.alive(1))], signal)
     links.choose(preferred())

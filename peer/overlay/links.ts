@@ -4,10 +4,16 @@ import type { PeerContact } from '../contact.ts'
 import type { PeerBook } from './known-peers.ts'
 import { partyOf } from './reachable.ts'
 
-/** Links of this peer's own choice, and as many again that others asked for. */
-const MAX_LINKS = 6
+/**
+ * Links of this peer's own choice, and those that others asked for. There is room for twice as many as everybody asks for
+ * in the mean: were there not, a newcomer would be refused by all, and nobody would ever pass a query on to it.
+ */
+const MAX_OWN = 4
+const MAX_ASKED = 8
 /** Of those that others asked for, such as one party did, loopback excepted. */
 const MAX_OF_PARTY = 2
+/** Who knows fewer chooses among the few that all newcomers know: it chooses anew as soon as it knows so many. */
+const ENOUGH = MAX_OWN + MAX_ASKED
 /** A link that was asked for ends when it is not asked for again, ms. */
 const ASKED_MS = 180_000
 /** Its own links are told so, this often, ms: twice before they would end. */
@@ -22,6 +28,8 @@ export class Links {
   readonly #clock: Clock
   /** of its own choice, with when they were told so */
   readonly #own = new Map<PeerId, number>()
+  /** of these, those chosen among few */
+  readonly #makeshift = new Set<PeerId>()
   readonly #asked = new Map<PeerId, { readonly contact: PeerContact; at: number }>()
 
   constructor(deps: { book: PeerBook; clock: Clock }) {
@@ -37,17 +45,24 @@ export class Links {
 
   get wantsMore(): boolean {
     this.#forget()
-    return this.#own.size < MAX_LINKS
+    return this.#own.size < MAX_OWN
   }
 
   /** Drops those that did not answer, and chooses others: the preferred ones first. */
   choose(preferred: readonly PeerContact[]): void {
     this.#forget()
     const alive = this.#book.alive(Number.POSITIVE_INFINITY)
+    const isEnough = alive.length >= ENOUGH
+    if (isEnough) {
+      for (const peer of this.#makeshift) this.#own.delete(peer)
+      this.#makeshift.clear()
+    }
     // Those that asked are neighbours anyway.
     for (const { peer } of [...preferred, ...alive.filter((contact) => !this.#asked.has(contact.peer))]) {
-      if (this.#own.size >= MAX_LINKS) return
-      if (!this.#own.has(peer) && this.#book.contactOf(peer)) this.#own.set(peer, Number.NEGATIVE_INFINITY)
+      if (this.#own.size >= MAX_OWN) return
+      if (this.#own.has(peer) || !this.#book.contactOf(peer)) continue
+      this.#own.set(peer, Number.NEGATIVE_INFINITY)
+      if (!isEnough) this.#makeshift.add(peer)
     }
   }
 
@@ -61,7 +76,7 @@ export class Links {
     }
     const party = partyOf(contact.host)
     const ofParty = [...this.#asked.values()].filter((other) => partyOf(other.contact.host) === party)
-    if (this.#asked.size >= MAX_LINKS || (party !== undefined && ofParty.length >= MAX_OF_PARTY)) return
+    if (this.#asked.size >= MAX_ASKED || (party !== undefined && ofParty.length >= MAX_OF_PARTY)) return
     this.#asked.set(contact.peer, { contact, at: this.#clock.now() })
   }
 
