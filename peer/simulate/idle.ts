@@ -1,6 +1,7 @@
 import type { Population } from './population.ts'
 
 export interface IdleResults {
+  readonly peers: number
   /** messages that a peer sends, each call and each answer counted as one, a second */
   readonly perSecond: number
   /** calls by verb, a peer and second */
@@ -20,6 +21,7 @@ export async function idle(
   const { messages, calls } = network.traffic
   const rate = (count: number) => count / population.members.length / (ms / 1000)
   return {
+    peers: population.members.length,
     perSecond: rate(messages),
     calls: Object.fromEntries(Object.entries(calls).map(([verb, count]) => [verb, rate(count)])),
   }

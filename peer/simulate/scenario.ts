@@ -43,7 +43,7 @@ export interface KillResults {
   readonly damage: RingHealth
   /** ms of virtual time until each member's successor and predecessor were right; null: not within the longest wait */
   readonly ringAfterMs: number | null
-  /** until all lists of successors were right, too */
+  /** until all lists of successors were right, too; null also where there are too many members to wait for it */
   readonly listsAfterMs: number | null
 }
 
@@ -58,8 +58,12 @@ export type Progress = (phase: string, done?: number, of?: number) => void
 
 /** Virtual time that a ring gets to become whole. */
 const MAX_REPAIR_MS = 1_800_000
-/** Peer-seconds that are simulated of an idle ring: few seconds of many peers are as good as many of few. */
-const IDLE_PEER_SECONDS = 200_000
+/** More peers than this are not watched for longer than it takes: what they cost at rest is measured with so many. */
+const MAX_WATCHED = 2000
+/** Until rounds of maintenance come as seldom as they may, and what is due at a beginning is done. */
+const WARM_MS = 60_000
+const LEAST_WARM_MS = 16_000
+const IDLE_MS = 60_000
 const MAX_FILES = 2000
 const MAX_FLOODED = 1000
 const FLOOD_QUERIES = 40
@@ -89,8 +93,7 @@ export async function simulate(
     lookUps(population, files, options, { memory, progress: (done) => tell(what, done, options.lookups) })
   const lookups: Partial<Record<Stage, LookupResults>> = { whole: await many('lookups', 'none') }
   tell('the ring idles')
-  const idleMs = Math.max(20_000, Math.min(120_000, (IDLE_PEER_SECONDS / options.peers) * 1000))
-  const rest = await idle(population, { warmMs: Math.min(60_000, idleMs), ms: idleMs })
+  const rest = await idleRing(population, options)
   await population.pause()
   const kill = options.kill === 0 ? null : await killSome(population, options, lookups, many, tell)
   const came =
@@ -127,6 +130,16 @@ async function settle(
   return population.clock.now() - last
 }
 
+/** Of many peers only some are watched; the others come to rest, too. */
+async function idleRing(population: Population, { seed, successors }: ScenarioOptions): Promise<IdleResults> {
+  if (population.members.length <= MAX_WATCHED) return idle(population, { warmMs: WARM_MS, ms: IDLE_MS })
+  population.maintain()
+  await population.clock.runUntil(population.clock.now() + LEAST_WARM_MS)
+  const few = new Population({ seed, chord: { successors } })
+  few.found(MAX_WATCHED)
+  return idle(few, { warmMs: WARM_MS, ms: IDLE_MS })
+}
+
 function lookUps(
   population: Population,
   files: readonly SharedFile[],
@@ -152,7 +165,8 @@ async function killSome(
   population.maintain()
   const begin = population.clock.now()
   const ringAfterMs = (await population.untilWhole(MAX_REPAIR_MS)) ?? null
-  const lists = await population.untilWhole(MAX_REPAIR_MS, { lists: true })
+  const isWatched = population.members.length <= MAX_WATCHED
+  const lists = isWatched ? await population.untilWhole(MAX_REPAIR_MS, { lists: true }) : undefined
   const listsAfterMs = lists === undefined ? null : population.clock.now() - begin
   await population.pause()
   lookups.repaired = await many('lookups after the repair', 'none')
