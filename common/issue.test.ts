@@ -21,7 +21,7 @@ test.each<[string, z.ZodType, unknown, string]>([
     'what is no choice',
     PeerLocateQuery,
     { via: 'magic' },
-    'via in the body is "magic": it must be one of local, maestro, friends',
+    'via in the body is "magic": it must be one of local, maestro, friends, chord, flood',
   ],
   [
     'what the schema has its own words for',

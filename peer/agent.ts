@@ -162,9 +162,10 @@ export class Agent implements Component {
           },
         )
       : undefined
+    const directory = maestro && new MaestroStrategy(maestro, id)
     const fixed: LocateStrategy[] = [
       new LocalStrategy(catalog, self),
-      ...(maestro ? [new MaestroStrategy(maestro, id)] : []),
+      ...(directory ? [directory] : []),
       ...(overlay?.strategies() ?? []),
     ]
     const strategies = () => [...fixed, ...friends.peers().map((friend) => new FriendStrategy(friend))]
@@ -266,6 +267,7 @@ export class Agent implements Component {
           host = await advertisedHost(this.#advertise)
           return { rest: self().rest, grpcPort: this.#grpcPort }
         },
+        onAnswer: (answered) => directory && breaker.report(directory, answered),
         log: log.child({ part: 'maestro' }),
         clock,
       })
@@ -273,7 +275,7 @@ export class Agent implements Component {
       levelOf(
         {
           strategies: config.strategies,
-          maestro: session === undefined ? 'none' : session.state === 'registered' ? 'answers' : 'down',
+          maestro: session === undefined ? 'none' : session.state === 'unreachable' ? 'down' : 'answers',
           ring: overlay?.ringState ?? 'off',
           neighbours: overlay?.neighbours ?? 0,
           friends: friends.list().filter(({ alive }) => alive !== false).length,

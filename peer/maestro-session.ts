@@ -20,6 +20,8 @@ export interface SessionDeps {
   catalog: AnnouncedCatalog
   /** where others reach this peer; asked at each registration, since a machine may change networks */
   address: () => Promise<{ rest: string; grpcPort: number }>
+  /** told after each question to it whether the Maestro answered */
+  onAnswer?: (answered: boolean) => void
   log: Logger
   clock: Clock
 }
@@ -95,6 +97,7 @@ export class MaestroSession implements Component {
       if (this.#problem) this.#deps.log.info({ maestro: this.#deps.maestro.url }, 'the Maestro answers again')
       this.#problem = undefined
       this.#retryMs = FIRST_RETRY_MS
+      this.#deps.onAnswer?.(true)
     } catch (error) {
       if (signal?.aborted) return
       const problem = asNetworkError(error)
@@ -102,6 +105,7 @@ export class MaestroSession implements Component {
         this.#deps.log.warn({ maestro: this.#deps.maestro.url, code: problem.code }, problem.message)
       if (this.#problem) this.#retryMs = Math.min(this.#retryMs * 2, RETRY_SHARE * this.#heartbeatMs)
       this.#problem = problem
+      this.#deps.onAnswer?.(problem.code !== 'unavailable')
     }
   }
 

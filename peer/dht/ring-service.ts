@@ -29,6 +29,8 @@ export type RingServiceOptions = Pick<ChordOptions, 'successors' | 'stabilizeMs'
 /** Members that a record is kept at. */
 const REPLICAS = 6
 const GOODBYE_MS = 1500
+/** Between two looks at what has to be handed on, ms. */
+const REPLICATE_MS = 1000
 /** Where there is nobody to publish to, that is looked at again after this, ms. */
 const ALONE_MS = 1000
 
@@ -42,6 +44,7 @@ export class RingService implements Component {
   readonly #publisher: Publisher
   readonly #maintaining: Loop
   readonly #publishing: Loop
+  readonly #replicating: Loop
   #unsubscribe: (() => void) | undefined
 
   constructor(deps: RingServiceDeps, options: RingServiceOptions) {
@@ -67,6 +70,10 @@ export class RingService implements Component {
     const timing = { clock, random }
     this.#maintaining = new Loop('ring', (signal) => this.#maintain(signal), log, {
       interval: () => this.#node.pauseMs,
+      ...timing,
+    })
+    this.#replicating = new Loop('replicate', (signal) => this.#replicate(signal), log, {
+      interval: () => REPLICATE_MS,
       ...timing,
     })
     this.#publishing = new Loop('publish', (signal) => this.#publish(signal), log, {
@@ -96,24 +103,29 @@ export class RingService implements Component {
   async start(): Promise<void> {
     this.#unsubscribe = this.#deps.catalog.onChange(() => this.#publishing.nudge())
     await this.#maintaining.start()
+    await this.#replicating.start()
     await this.#publishing.start()
   }
 
   /** Leaves politely: what this member keeps goes to the next one, and its neighbours are told. */
   async stop(): Promise<void> {
     this.#unsubscribe?.()
-    await this.#publishing.stop()
-    await this.#maintaining.stop()
+    await Promise.all([this.#publishing.stop(), this.#replicating.stop(), this.#maintaining.stop()])
     const bound = new AbortController()
-    const goodbye = Promise.allSettled([
-      this.#publisher.withdrawAll(bound.signal),
-      this.#replication.leave(bound.signal),
-    ])
-    const late = this.#deps.clock.sleep(GOODBYE_MS, bound.signal)
-    await Promise.race([goodbye, late])
-    await Promise.race([this.#node.leave(bound.signal), late])
+    const handedOver = this.#handOver(bound.signal).catch((error) =>
+      this.#deps.log.debug({ err: error }, 'the ring was left before all was handed over'),
+    )
+    await Promise.race([handedOver, this.#deps.clock.sleep(GOODBYE_MS, bound.signal)])
     bound.abort()
-    await goodbye
+    await handedOver
+    await this.#node.leave(new AbortController().signal)
+  }
+
+  /** First what this peer shares is taken back, so that it is not handed on; then what it keeps for others goes. */
+  async #handOver(signal: AbortSignal): Promise<void> {
+    if (this.state === 'alone') return
+    await this.#publisher.withdrawAll(signal)
+    await this.#replication.leave(signal)
   }
 
   status(): Omit<RingBody, 'text'> {
@@ -145,13 +157,16 @@ export class RingService implements Component {
     await this.#node.tick(signal)
     const { self, view, state } = this.#node
     this.#replication.update({ self, ...view })
-    await this.#replication.tick(signal)
-    this.#records.expire()
     if (state === before) return
     this.#deps.log.info({ state, members: Math.round(this.#node.members) }, 'the ring has changed its state')
     if (before !== 'alone' && before !== 'repairing') return
     if (before === 'repairing') this.#publisher.republishSoon()
     this.#publishing.nudge()
+  }
+
+  async #replicate(signal: AbortSignal): Promise<void> {
+    await this.#replication.tick(signal)
+    this.#records.expire()
   }
 
   async #publish(signal: AbortSignal): Promise<void> {

@@ -320,3 +320,24 @@ test('a search goes on over short pages of the directory', async () => {
   asked.length = 0
   expect((await locator(maestro).locate(byText)).steps[0]?.messages).toBe(3)
 })
+
+test('one that fetches a content hears of all at once who have it; a flood is for where nobody else knows any', async () => {
+  const asked: string[] = []
+  const noting = (one: LocateStrategy): LocateStrategy => ({
+    ...one,
+    locate: (query, trace, signal) => {
+      asked.push(one.asked)
+      return one.locate(query, trace, signal)
+    },
+  })
+  const all = (flood: LocateStrategy, ...others: LocateStrategy[]) => locator(...[...others, flood].map(noting))
+  const none = (name: StrategyName) => finds(name)
+  const some = all(finds('flood', 'P9'), finds('local', 'me'), finds('maestro', 'P2'), finds('friends', 'P3', 'P2'))
+  const signal = new AbortController().signal
+  expect((await some.locateAll('a'.repeat(64) as ContentId, signal)).map(({ peer }) => peer)).toEqual(['P2', 'P3'])
+  expect(asked).toEqual(['maestro', 'friends'])
+  asked.length = 0
+  const rare = all(finds('flood', 'P9'), none('maestro'), none('chord'))
+  expect((await rare.locateAll('a'.repeat(64) as ContentId, signal)).map(({ peer }) => peer)).toEqual(['P9'])
+  expect(asked).toEqual(['maestro', 'chord', 'flood'])
+})

@@ -1,6 +1,7 @@
 import type { Clock } from '../../common/clock.ts'
 import { deadline } from '../../common/deadline.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
+import type { ContentId } from '../../common/ids.ts'
 import { type LocatedProvider, type LookupStep, STRATEGIES, type StrategyName } from '../../common/schemas.ts'
 import type { Breaker } from './breaker.ts'
 import { isDown } from './outcome.ts'
@@ -56,22 +57,48 @@ export class Locator {
   async locate(query: LocateQuery, signal?: AbortSignal, via?: StrategyName): Promise<Located> {
     const result: Located = { providers: [], via: null, steps: [] }
     for (const strategy of this.#chain(query, via)) {
-      const silentMs = via === undefined ? this.#deps.breaker?.silentMs(strategy) : undefined
-      const { step, providers } =
-        silentMs === undefined
-          ? await this.#ask(strategy, query, signal)
-          : { step: skipped(strategy, silentMs), providers: [] }
-      signal?.throwIfAborted()
-      if (step.outcome !== 'skipped') this.#deps.breaker?.report(strategy, !isDown(step))
-      this.#deps.onStep?.(step)
+      const { step, providers } = await this.#step(strategy, query, signal, via !== undefined)
       result.steps.push(step)
-      if (providers.length > 0) {
-        result.providers = withoutDoubles([...result.providers, ...providers])
-        result.via = strategy.name
-      }
+      const found = withoutDoubles([...result.providers, ...providers])
+      if (found.length > result.providers.length) result.via = strategy.name
+      result.providers = found
       if (this.#enough(query, strategy.name, step, result)) break
     }
     return result
+  }
+
+  /**
+   * All who have a content, for one that fetches it: everybody else is asked at once. A flood costs others much, so it is
+   * for where nobody else knows of any.
+   */
+  async locateAll(id: ContentId, signal: AbortSignal): Promise<LocatedProvider[]> {
+    const query = { kind: 'id', id } as const
+    const others = this.#chain(query, undefined).filter(({ name }) => name !== 'local')
+    const ask = async (strategies: readonly LocateStrategy[]) => {
+      const answers = await Promise.all(strategies.map((strategy) => this.#step(strategy, query, signal, false)))
+      return withoutDoubles(answers.flatMap(({ providers }) => providers))
+    }
+    const found = await ask(others.filter(({ name }) => name !== 'flood'))
+    return found.length > 0 ? found : ask(others.filter(({ name }) => name === 'flood'))
+  }
+
+  /** @param anyhow also where it did not answer lately @throws NetworkError `cancelled` */
+  async #step(
+    strategy: LocateStrategy,
+    query: LocateQuery,
+    signal: AbortSignal | undefined,
+    anyhow: boolean,
+  ): Promise<{ step: LookupStep; providers: LocatedProvider[] }> {
+    const { breaker, onStep } = this.#deps
+    const silentMs = anyhow ? undefined : breaker?.silentMs(strategy)
+    const asked =
+      silentMs === undefined
+        ? await this.#ask(strategy, query, signal)
+        : { step: skipped(strategy, silentMs), providers: [] }
+    signal?.throwIfAborted()
+    if (asked.step.outcome !== 'skipped') breaker?.report(strategy, !isDown(asked.step))
+    onStep?.(asked.step)
+    return asked
   }
 
   /** Whom to ask, in order. */

@@ -1,13 +1,7 @@
 import type { Clock } from '../../common/clock.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import type { ContentId, FileName } from '../../common/ids.ts'
-import {
-  type LocatedProvider,
-  type LookupStep,
-  STRATEGIES,
-  type StrategyName,
-  type TransferMode,
-} from '../../common/schemas.ts'
+import type { LocatedProvider, LookupStep, StrategyName, TransferMode } from '../../common/schemas.ts'
 import { type Choice, choose } from './choose.ts'
 import { type ContentDownloader, ContentFetch, otherContent } from './content-fetch.ts'
 import type { Landing } from './contents.ts'
@@ -40,6 +34,8 @@ interface ProviderLookup {
     signal: AbortSignal,
     via?: StrategyName,
   ): Promise<{ providers: LocatedProvider[]; via: StrategyName | null; steps: LookupStep[] }>
+  /** All who have a content, as far as anybody who can be asked cheaply knows. */
+  locateAll(id: ContentId, signal: AbortSignal): Promise<LocatedProvider[]>
 }
 
 export interface FetcherDeps {
@@ -179,12 +175,14 @@ export class Fetcher {
     signal: AbortSignal,
   ): Promise<PieceSource[]> {
     const { locator, sources, swarmPeers } = this.#deps
-    const ways = via ? [via] : STRATEGIES.filter((strategy) => strategy !== 'local')
-    const found = await Promise.allSettled([
-      ...ways.map(async (way) => {
-        const { providers } = await locator.locate({ kind: 'id', id }, signal, way)
-        return providers.filter((provider) => provider.id === id).map(sources)
-      }),
+    const offered = async () => {
+      const providers = via
+        ? (await locator.locate({ kind: 'id', id }, signal, via)).providers
+        : await locator.locateAll(id, signal)
+      return providers.filter((provider) => provider.id === id).map(sources)
+    }
+    const found = await Promise.allSettled<readonly PieceSource[]>([
+      offered(),
       ...(swarmPeers && mode !== 'dummy' ? [swarmPeers(id, signal)] : []),
     ])
     return found.flatMap((answer) => (answer.status === 'fulfilled' ? [...answer.value] : []))

@@ -135,6 +135,11 @@ export class FakeNetwork {
       )
       return { providers, via: providers.length > 0 ? 'maestro' : null, steps: this.steps }
     },
+    locateAll: async (id, signal) => {
+      const { providers } = await this.locator.locate({ kind: 'id', id }, signal)
+      this.lookups.push(`${this.lookups.pop()}@all`)
+      return providers
+    },
   }
 
   readonly downloader: ContentDownloader = {

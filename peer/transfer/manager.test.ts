@@ -191,7 +191,7 @@ describe('a transfer', () => {
     network.offer('P2', NAME, FILM)
     const found = await download.discover!(new AbortController().signal)
     expect(new Set(found.map(({ peer }) => peer))).toEqual(new Set(['P1', 'P2', 'P9']))
-    expect(network.lookups).toEqual([NAME, `${FILM}@maestro`, `${FILM}@friends`])
+    expect(network.lookups).toEqual([NAME, `${FILM}@all`])
   })
 
   test('is as fast as its limit lets it, which may change on the way', async () => {
