@@ -92,7 +92,6 @@ export class Sessions {
     if (bucket.take() || this.#cut.has(session)) return
     this.#cut.add(session)
     this.#cutsOf(hostOf(session)).take()
-    readNoMore(session)
     closeSoon(session)
   }
 
@@ -109,12 +108,6 @@ export class Sessions {
 /** Not at once: node 20 spins for good, in native code, where a session is destroyed while one of its streams closes. */
 function closeSoon(session: ServerHttp2Session): void {
   setImmediate(() => session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM))
-}
-
-/** Of what has come, two megabytes are read before anything else has its turn: some ten thousand calls. */
-function readNoMore({ socket }: ServerHttp2Session): void {
-  const { _handle: handle } = socket as unknown as { _handle?: { readStop?(): void } }
-  handle?.readStop?.()
 }
 
 const cutHere = new WeakSet<ServerHttp2Stream>()
