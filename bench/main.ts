@@ -4,6 +4,7 @@ import { projectFile } from '../common/project.ts'
 import { removeStaleFolders } from './cleanup.ts'
 import { directory } from './directory.ts'
 import { hashing } from './hashing.ts'
+import { lookup } from './lookup.ts'
 import { type Measurement, machine, met, say, table, writeJson } from './report.ts'
 import { restart } from './restart.ts'
 import { single } from './single.ts'
@@ -26,6 +27,7 @@ const GROUPS: Record<string, (options: Options) => Promise<Measurement[]>> = {
     swarm({ quick, repeat, ...(only ? { only: only.split(',') } : {}), ...(plot ? { plot } : {}) }),
   restart: () => restart(),
   directory: () => directory(),
+  lookup: ({ quick }) => lookup({ quick }),
 }
 
 const program = new Command('bench')
@@ -34,7 +36,7 @@ const program = new Command('bench')
   .option('--json <file>', 'where the JSON goes', projectFile('bench', 'results', 'latest.json'))
   .option('--strict', 'exit code 1 where a target is missed', false)
   .option('--only <cases>', 'swarm: only these cases, such as a,b,aria2')
-  .option('--quick', 'swarm: small ones', false)
+  .option('--quick', 'swarm: small ones; lookup: a tenth of the lookups', false)
   .option('--repeat <times>', 'swarm: runs of each case', times, 1)
   .option('--plot <file>', 'swarm: draws the pieces over time of case a into this SVG file')
   .option('--big', 'single: also 20 GiB, on the disk of the temporary folder', false)

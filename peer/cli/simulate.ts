@@ -158,14 +158,17 @@ function showKill({ before, after, damage, ringAfterMs, listsAfterMs }: KillResu
     ['killed at once', `${before - after} of ${before}`],
     ['wrong successors then', `${damage.wrongSuccessors} of ${after}`],
     ['ring closed again after', took(ringAfterMs)],
-    ['all lists right after', took(listsAfterMs)],
+    ...(listsAfterMs === null ? [] : [['all lists right after', took(listsAfterMs)] as const]),
   ])
 }
 
-function showIdle({ idle }: ScenarioResults, out: Output): void {
+function showIdle({ idle, options }: ScenarioResults, out: Output): void {
   heading('UPKEEP OF THE IDLE RING', out)
   out.fields([
-    ['messages a second a peer', fixed(idle.perSecond)],
+    [
+      'messages a second a peer',
+      `${fixed(idle.perSecond)}${idle.peers < options.peers ? `, in a ring of ${idle.peers}` : ''}`,
+    ],
     ...Object.entries(idle.calls).map(([verb, rate]): [string, string] => [`  calls: ${verb}`, fixed(rate, 3)]),
   ])
 }
