@@ -119,7 +119,7 @@ not_located() { get "$MAESTRO/locate?file=$1" | json "d.peers.length === 0" >/de
 # ---- ready? ----------------------------------------------------------------------------------------------------------
 
 [ -f dist/peer/main.js ] || npm run --silent build || exit 1
-for port in 9000 8000 8001 8002 8003 50051 50052 50053 50054; do
+for port in 9000 8000 8001 8002 8003 8005 50051 50052 50053 50054 50056; do
   if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
     echo "port $port is in use: stop the network that runs there first" >&2
     exit 2
@@ -420,7 +420,7 @@ echo 'only at P2' >"$SHARED2/only2.txt"
 echo 'only at P3' >"$SHARED3/only3.txt"
 step 'the new files are known' until_true 30 bash -c "curl -s '$MAESTRO/locate?file=only2.txt' | grep -q P2 && curl -s '$MAESTRO/locate?file=only3.txt' | grep -q P3"
 step 'the Maestro stops' stop maestro
-primary() { peer locate only2.txt --json | json "d.via === 'friends' && d.peers[0].peer === 'P2' && d.steps.some(s => s.strategy === 'maestro' && s.outcome === 'unreachable')"; }
+primary() { peer locate only2.txt --json | json "d.via === 'friends' && d.peers[0].peer === 'P2' && d.steps.some(s => s.strategy === 'maestro' && ['unreachable', 'skipped'].includes(s.outcome))"; }
 step 'lookup by the primary friend' primary
 step 'the user is told so' says 'does not answer' peer locate only2.txt
 primary_download() { peer download only2.txt && cmp "$SHARED1/only2.txt" "$SHARED2/only2.txt"; }
@@ -446,6 +446,56 @@ step 'P3 stops politely' stop peer3
 step '… and has withdrawn at once' not_registered P3
 step 'P1 stops politely' stop peer1
 step 'the Maestro stops politely' stop maestro
+
+# ---- no Maestro at all -----------------------------------------------------------------------------------------------
+
+chapter 'No Maestro at all'
+P4=http://127.0.0.1:8003
+for i in 1 2 3 4; do
+  mkdir -p "$CONFIG/free$i/shared"
+  echo "a file that only P$i has" >"$CONFIG/free$i/shared/free$i.txt"
+  friend=''
+  case $i in 2 | 3) friend='"friend_peer_primary": "http://127.0.0.1:8000",' ;; esac
+  cat >"$CONFIG/free$i.json" <<JSON
+{ "id": "P$i", "ip": "127.0.0.1", "port": $((7999 + i)), "grpc_port": $((50050 + i)), "shared_dir": "free$i/shared",
+  $friend "stabilize_ms": 2000, "state_dir": ".state/free$i" }
+JSON
+done
+ring_has() { get "$1/ring" | json "d.successors.length === $2 && d.predecessor !== null && d.state === 'small'" >/dev/null; }
+at_chord() { get "$1/locate?file=free$2.txt&via=chord" | json "d.via === 'chord' && d.peers.length === 1 && d.peers[0].peer === 'P$2'" >/dev/null; }
+start free1
+step 'P1 begins alone, and says so' until_true 60 says 'nobody answers' peer status
+for i in 2 3 4; do start "free$i"; done
+step 'P2, P3 and P4 answer' bash -c "for i in 1 2 3; do until curl -s http://127.0.0.1:800\$i/healthz | grep -q ok; do sleep 0.2; done; done"
+discover_one() { peer --agent $P4 discover $P1 && peer --agent $P4 discover --json | json "d.peers.filter(p => p.status === 'alive').length >= 1"; }
+step 'P4 knows nobody; it is told one address, and discovers the others' discover_one
+for peer in $P1 $P2 $P3 $P4; do step "$peer: the three others follow it in the ring" until_true 30 ring_has "$peer" 3; done
+for i in 2 3 4; do step "P1 finds free$i.txt by the ring" until_true 30 at_chord $P1 $i; done
+ring_id() { get "$P4/locate?id=$(sha256sum <"$CONFIG/free2/shared/free2.txt" | cut -d' ' -f1)&via=chord" | json "d.peers[0].peer === 'P2' && d.peers[0].file === 'free2.txt'"; }
+step 'P4 finds a content by its id, by the ring' ring_id
+explained() { peer --agent $P4 locate free3.txt --explain | tee "$WORK/explained" && grep -q 'chord' "$WORK/explained" && grep -q 'no Maestro configured: using the ring' "$WORK/explained"; }
+step 'locate --explain tells the way, and the level of the network' explained
+flooded() { get "$P4/locate?file=free3.txt&via=flood" | json "d.via === 'flood' && d.peers[0].peer === 'P3' && d.steps[0].messages > 0"; }
+step 'the neighbours find it too: locate --via flood' flooded
+part_of_name() { peer --agent $P4 search ree3 --json | json "d.peers.some(p => p.peer === 'P3')"; }
+step 'part of a name is found by the neighbours' part_of_name
+free_download() { peer --agent $P4 download free3.txt && cmp "$CONFIG/free4/shared/free3.txt" "$CONFIG/free3/shared/free3.txt"; }
+step 'what was found is downloaded, verified' free_download
+step 'peer ring shows the circle' says 'P3' peer ring
+step 'GET /metrics tells of the ring' bash -c "curl -s $P1/metrics | grep -q '^p2p_ring_members{.*} 4'"
+step 'P3 is killed (kill -9)' stop free3 KILL
+for peer in $P1 $P2 $P4; do step "$peer: the ring has closed behind it" until_true 30 ring_has "$peer" 2; done
+step 'its file is found at P4, who has it by now' until_true 30 bash -c "curl -s '$P1/locate?file=free3.txt' | grep -q '\"peer\":\"P4\"'"
+for i in 2 4; do step "P1 finds free$i.txt" at_chord $P1 $i; done
+sed -i 's/8001/8005/; s/50052/50056/' "$CONFIG/free2.json"
+move() { stop free2 && start free2 && until_true 60 alive http://127.0.0.1:8005; }
+step 'P2 leaves politely, and comes back at another address' move
+moved() { get "$P4/locate?file=free2.txt" | json "d.peers[0].rest === 'http://127.0.0.1:8005'" >/dev/null; }
+step '… where its file is found' until_true 30 moved
+step 'nobody has what nobody has: exit code 3' exits 3 peer locate nobody-has-this.txt
+simulated() { peer simulate --peers 300 --kill 50% --lookups 1000 --json | json "d"; }
+step 'peer simulate: 300 peers, half of them killed' simulated
+for i in 1 2 4; do step "P$i stops politely" stop "free$i"; done
 
 printf '\n%-6s | %-28s | %-66s | %6s\n' result chapter step ms
 printf -- '-------+------------------------------+--------------------------------------------------------------------+-------\n'
