@@ -223,7 +223,7 @@ function whole(least: number, most: number): (text: string) => number {
   return (text) => {
     const number = /^\d+$/.test(text) ? Number(text) : Number.NaN
     if (number >= least && number <= most) return number
-    throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most.toLocaleString('en-US')}`)
+    throw new InvalidArgumentError(`it must be a whole number from ${least} to ${most.toLocaleString('en-US')}`)
   }
 }
 
@@ -232,7 +232,7 @@ function share(text: string): number {
   const [, digits, sign] = /^(\d+(?:\.\d+)?)\s?(%?)$/.exec(text) ?? []
   const number = digits === undefined ? Number.NaN : Number(digits) / (sign ? 100 : 1)
   if (number >= 0 && number < 1) return number
-  throw new InvalidArgumentError('It must be a share below 100 %, such as 50%')
+  throw new InvalidArgumentError('it must be a share below 100 %, such as 50%')
 }
 
 /** `20s`, `500ms`, `2min`, in ms */
@@ -240,5 +240,5 @@ function time(text: string): number {
   const [, digits, unit] = /^(\d+(?:\.\d+)?)\s?(ms|s|min)$/.exec(text) ?? []
   const number = Number(digits) * (unit === 'ms' ? 1 : unit === 's' ? 1000 : 60_000)
   if (number >= 10) return number
-  throw new InvalidArgumentError('It must be a time, such as 20s or 500ms')
+  throw new InvalidArgumentError('it must be a time, such as 20s or 500ms')
 }
