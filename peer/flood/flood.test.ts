@@ -265,6 +265,28 @@ describe('a hit', () => {
     expect(world.load).toEqual({ queries: 0, calls: 0 })
   })
 
+  test('that is repeated without end cuts off its sender', async () => {
+    const world = row(2)
+    let sent = 0
+    world.replace(1, {
+      async *onQuery() {
+        for (; sent < 1000; sent++) yield { kind: 'hits', hits: Array.from({ length: 100 }, () => hitOf(contactOf(9))) }
+      },
+    })
+    expect(await search(world)).toHaveLength(1)
+    expect(sent).toBe(10)
+  })
+
+  test('is one of 1,000 at most, however many neighbours bring some', async () => {
+    const world = new FloodWorld(4, { rounds: wide })
+    for (const n of [1, 2, 3]) {
+      world.link(0, n)
+      const hits = (at: number) => Array.from({ length: 100 }, (_, i) => hitOf(contactOf(n * 10_000 + at * 100 + i)))
+      world.replace(n, answering(...Array.from({ length: 9 }, (_, at) => ({ kind: 'hits' as const, hits: hits(at) }))))
+    }
+    expect(await search(world)).toHaveLength(1000)
+  })
+
   test('that comes twice is passed on once', async () => {
     const world = row(3)
     const hits = [hitOf(contactOf(9)), hitOf(contactOf(9))]

@@ -63,6 +63,14 @@ describe('the rounds of a search', () => {
     await roundsOf(world, named('nowhere'))
     expect(world.clock.now()).toBe(5000)
   })
+
+  test('are no more than there is time for', async () => {
+    const world = new FloodWorld(2, { timeMs: 300 })
+    world.link(0, 1)
+    world.network.cutOff([contactOf(1)], 1)
+    expect(await roundsOf(world, named('nowhere'))).toEqual(['2 all: 0'])
+    expect(world.clock.now()).toBe(300)
+  })
 })
 
 describe('the tree', () => {
@@ -98,6 +106,28 @@ describe('the tree', () => {
     await clock.run(all(world.floods[0]!.onQuery({ host: '10.9.9.9', peer: undefined }, other, ALIVE)))
     // As over the links of a tree that nothing is known of.
     expect(world.network.traffic.calls['flood.tree']).toBeGreaterThan(3)
+  })
+
+  test('loses the link to a neighbour that brings what came before, and has it back where it brings something first', async () => {
+    const world = clique(TREE)
+    const from = (n: number) => ({ host: contactOf(n).host, peer: contactOf(n).peer })
+    const query = (id: string) => ({ id, what: named('x'), ttl: 6, hops: 1, timeMs: 0, scope: 'all' }) as const
+    const bring = (n: number, id: string) =>
+      world.clock.run(all(world.floods[0]!.onQuery(from(n), query(id.repeat(32)), ALIVE)))
+    const asked = async () => {
+      world.network.resetTraffic()
+      const stop = new AbortController()
+      const found = all(world.floods[0]!.search(named('nowhere'), stop.signal))
+      await world.clock.runUntil(world.clock.now() + 1)
+      stop.abort()
+      await world.clock.run(found)
+      return world.network.traffic.calls['flood.tree']
+    }
+    await bring(1, 'a')
+    await bring(2, 'a')
+    expect(await asked()).toBe(2)
+    await bring(2, 'b')
+    expect(await asked()).toBe(3)
   })
 
   test('is not pruned by strangers that bear the id of a neighbour', async () => {

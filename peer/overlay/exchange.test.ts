@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { parsePeerId } from '../../common/ids.ts'
 import type { PeerContact } from '../contact.ts'
 import { SimulatedNetwork } from '../simulate/network.ts'
@@ -159,7 +159,9 @@ describe('an exchange', () => {
     world.peer(at(66, 'p2'))
     a.book.seen(at(2))
     a.book.heard(told(at(66, 'p66')), host(66))
+    const seen = vi.spyOn(a.book, 'seen')
     for (let n = 0; n < 3; n++) await a.tick()
+    expect(seen).not.toHaveBeenCalledWith(at(66, 'p2'))
     expect(a.book.list().map(({ contact }) => contact)).toEqual([at(2)])
     expect(standings(a.book)).toEqual({ p2: 'alive' })
   })
