@@ -114,3 +114,12 @@ test('an owner far behind the key is not believed', () => {
   expect(pointers.isPlausible(key, many[101]!)).toBe(true)
   expect(pointers.isPlausible(key, many[180]!)).toBe(false)
 })
+
+test('others are told of a few nearer members; for itself a member knows them all, since those few may be gone', () => {
+  const many = members(60)
+  const pointers = new Pointers(() => many[0]!, 20)
+  pointers.adopt(many[1]!, many.slice(2))
+  const key = plus(many[50]!.id, 0)
+  expect(names(pointers.step(key).closer)).toEqual(names(many.slice(13, 21).reverse()))
+  expect(pointers.step(key, Number.POSITIVE_INFINITY).closer).toHaveLength(20)
+})

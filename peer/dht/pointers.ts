@@ -8,7 +8,7 @@ export interface Finger {
   readonly member: Member
 }
 
-/** Members told of as nearer to a key: enough that one of them is alive where half of all are not. */
+/** Members told of as nearer to a key: where half of all are gone, one in 250 times none of these is left. */
 const MAX_CLOSER = 8
 
 /** The least share of the circle between neighbours that an estimate is made of this many. */
@@ -139,8 +139,8 @@ export class Pointers {
     for (const power of this.#fingers.keys()) if (!wanted.has(power)) this.#fingers.delete(power)
   }
 
-  /** What this member knows of the way to a key. */
-  step(key: RingId): RingStep {
+  /** What this member knows of the way to a key. @param most members named as closer, the nearest ones */
+  step(key: RingId, most = MAX_CLOSER): RingStep {
     const list = this.#successors
     const unsure = this.#isLost
     if (list.length === 0 && !unsure) return { owners: [this.self], closer: [], unsure }
@@ -148,12 +148,12 @@ export class Pointers {
     if (isOwn && !unsure) return { owners: [this.self, ...list], closer: [], unsure }
     let previous = this.id
     for (const [i, member] of list.entries()) {
-      if (within(previous, key, member.id)) return { owners: list.slice(i), closer: this.#closer(key), unsure }
+      if (within(previous, key, member.id)) return { owners: list.slice(i), closer: this.#closer(key, most), unsure }
       previous = member.id
     }
     // Behind the last of all members comes the first: this one.
     if (this.#isComplete && !unsure) return { owners: [this.self, ...list], closer: [], unsure }
-    return { owners: [], closer: this.#closer(key), unsure }
+    return { owners: [], closer: this.#closer(key, most), unsure }
   }
 
   /** How many members there seem to be, from how close the successors are; exact in a small ring. */
@@ -173,13 +173,13 @@ export class Pointers {
     return owner.id === key || share(key, owner.id) * this.members <= 8
   }
 
-  #closer(key: RingId): Member[] {
+  #closer(key: RingId, most: number): Member[] {
     const known = new Map<RingId, Member>()
     for (const member of this.#fingers.values()) known.set(member.id, member)
     for (const member of this.#successors) known.set(member.id, member)
     return [...known.values()]
       .filter(({ id }) => between(this.id, id, key))
       .sort((a, b) => (between(b.id, a.id, key) ? -1 : 1))
-      .slice(0, MAX_CLOSER)
+      .slice(0, most)
   }
 }

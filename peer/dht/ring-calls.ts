@@ -50,14 +50,15 @@ export class RingCalls {
   }
 
   /** Who follows a place. @param first what is known of the way already (default: by the pointers) */
-  lookup(key: RingId, first: RingStep = this.#deps.pointers.step(key)): Lookup {
+  lookup(key: RingId, first?: RingStep): Lookup {
     const { pointers } = this.#deps
     const deps: LookupDeps = {
       ask: (member, place, signal) => this.#answerOf(member, (network, to) => network.step(to, place, signal), signal),
       isSuspect: (member) => this.isSuspect(member),
       isPlausible: (place, owner) => pointers.isPlausible(place, owner),
     }
-    return new Lookup(deps, pointers.id, key, first)
+    // Itself it tells all that it knows: others may all be gone.
+    return new Lookup(deps, pointers.id, key, first ?? pointers.step(key, Number.POSITIVE_INFINITY))
   }
 
   /** It did not answer of late. */
