@@ -65,7 +65,7 @@ fails, as long as the lists of successors are long enough; make them shorter and
 function show(results: ScenarioResults, out: Output): void {
   const { options, kill, flood, churn, joinedAfterMs } = results
   out.line(
-    `${count(options.peers, 'peer')} in a Chord ring, each with a list of ${options.successors} successors; virtual time, seed ${options.seed}.`,
+    `${count(options.peers, 'peer')} in a Chord ring, each with a list of ${count(options.successors, 'successor')}; virtual time, seed ${options.seed}.`,
   )
   if (joinedAfterMs !== null)
     out.line(`They joined by themselves; ${duration(joinedAfterMs / 1000)} after the last one all pointers were right.`)

@@ -58,8 +58,9 @@ export type Progress = (phase: string, done?: number, of?: number) => void
 
 /** Virtual time that a ring gets to become whole. */
 const MAX_REPAIR_MS = 1_800_000
-/** More peers than this are not watched for longer than it takes: what they cost at rest is measured with so many. */
+/** More peers than this are not watched for longer than it takes; what they cost at rest is measured with fewer. */
 const MAX_WATCHED = 2000
+const WATCHED_INSTEAD = 1000
 /** Until rounds of maintenance come as seldom as they may, and what is due at a beginning is done. */
 const WARM_MS = 60_000
 const LEAST_WARM_MS = 16_000
@@ -136,7 +137,7 @@ async function idleRing(population: Population, { seed, successors }: ScenarioOp
   population.maintain()
   await population.clock.runUntil(population.clock.now() + LEAST_WARM_MS)
   const few = new Population({ seed, chord: { successors } })
-  few.found(MAX_WATCHED)
+  few.found(WATCHED_INSTEAD)
   return idle(few, { warmMs: WARM_MS, ms: IDLE_MS })
 }
 
