@@ -18,8 +18,3 @@ export function pathWithSuccessors(members: number, successors: number): number 
 export function timeoutsExpected(path: number, silent: number): number {
   return silent >= 1 ? Number.POSITIVE_INFINITY : (path * silent) / (1 - silent)
 }
-
-/** The chance that all successors of a member are silent. */
-export function lostExpected(silent: number, successors: number): number {
-  return silent ** successors
-}
