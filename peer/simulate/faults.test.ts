@@ -148,11 +148,15 @@ test('a dead run longer than the lists is told of, never a wrong owner as if it 
   expect(await look(population, population.members, 200)).toMatchObject({ failed: 0 })
 })
 
-/** Says that every key is its own, and that nobody has anything. */
-function liarAt({ node, member }: SimulatedPeer): RingHandlers {
+/** Says that every key is its own, and its accomplices' after it, and that nobody has anything. */
+function liarAt({ node, member }: SimulatedPeer, all: readonly SimulatedPeer[], asked: () => void): RingHandlers {
+  const others = all.map((peer) => peer.member).filter(({ id }) => id !== member.id)
   return {
     onStabilize: (from) => node.onStabilize(from),
-    onStep: () => ({ owners: [member], closer: [], unsure: false }),
+    onStep: () => {
+      asked()
+      return { owners: [member, ...others], closer: [], unsure: false }
+    },
     onFind: () => ({ records: [], more: false, predecessor: undefined }),
     onStore: () => 0,
     onLeave: (from) => node.onLeave(from),
@@ -162,12 +166,14 @@ function liarAt({ node, member }: SimulatedPeer): RingHandlers {
 test('one in twenty claims every key: the others find all keys but those, at most one in a hundred lost', async () => {
   const population = populationOf(200)
   const liars = population.some(10)
-  for (const liar of liars) population.network.settle(liar.member, { ring: liarAt(liar) })
+  let lies = 0
+  for (const liar of liars) population.network.settle(liar.member, { ring: liarAt(liar, liars, () => lies++) })
   const honest = population.members.filter((peer) => !liars.includes(peer))
   const outcomes: Outcome[] = []
   for (let i = 0; outcomes.length < 1000; i++) {
     if (liars.includes(population.ownerOf(placeOfContent(keyOf(i))))) continue
     outcomes.push(await population.clock.run(lookUp(population, honest[i % honest.length]!.twin(0), keyOf(i))))
   }
+  expect(lies).toBeGreaterThan(50)
   expect(resultsOf(outcomes).failed).toBeLessThanOrEqual(10)
 })
