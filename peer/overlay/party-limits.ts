@@ -1,6 +1,6 @@
 import { isLoopback, oneParty } from '../../common/address.ts'
 import type { PeerId } from '../../common/ids.ts'
-import { Bucket, type Rate } from '../rpc/bucket.ts'
+import { Bucket, type Rate } from '../../common/bucket.ts'
 
 /** Parties counted at a time. Where so many asked of late, no further one is served until they have calmed down. */
 const MAX_PARTIES = 2000

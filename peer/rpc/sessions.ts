@@ -2,7 +2,7 @@ import { constants, type Http2Server, type ServerHttp2Session, type ServerHttp2S
 import { performance } from 'node:perf_hooks'
 import type { Server } from '@grpc/grpc-js'
 import { oneParty } from '../../common/address.ts'
-import { Bucket, type Rate } from './bucket.ts'
+import { Bucket, type Rate } from '../../common/bucket.ts'
 import { HostSlots } from './hosts.ts'
 
 export interface SessionBounds {
