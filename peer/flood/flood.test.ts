@@ -281,7 +281,7 @@ describe('a hit', () => {
     const world = new FloodWorld(4, { rounds: wide })
     for (const n of [1, 2, 3]) {
       world.link(0, n)
-      const hits = (at: number) => Array.from({ length: 100 }, (_, i) => hitOf(contactOf(n * 10_000 + at * 100 + i)))
+      const hits = (at: number) => Array.from({ length: 90 }, (_, i) => hitOf(contactOf(n * 10_000 + at * 100 + i)))
       world.replace(n, answering(...Array.from({ length: 9 }, (_, at) => ({ kind: 'hits' as const, hits: hits(at) }))))
     }
     expect(await search(world)).toHaveLength(1000)
