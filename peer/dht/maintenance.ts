@@ -1,5 +1,6 @@
 import type { Clock } from '../../common/clock.ts'
 import { type Random, sample } from '../../common/random.ts'
+import type { PeerContact } from '../contact.ts'
 import type { KnownPeers } from '../overlay/protocol.ts'
 import type { Pointers } from './pointers.ts'
 import type { RingView } from './protocol.ts'
@@ -230,10 +231,15 @@ export class Maintenance {
    */
   async #merge(signal: AbortSignal): Promise<void> {
     const { pointers, clock, known, random } = this.#deps
-    if (clock.now() < this.#mergeDue || !pointers.successor) return
-    this.#mergeDue = clock.now() + this.#options.mergeMs * (0.5 + random())
+    const isDue = clock.now() >= this.#mergeDue
+    if (!pointers.successor || !(isDue || pointers.isComplete)) return
     const near = new Set([...pointers.successors, pointers.predecessor].map((member) => member?.id))
-    const others = [...known.lost(2), ...known.alive(8)].map(memberOf).filter(({ id }) => !near.has(id))
+    const outside = (peers: readonly PeerContact[]) => peers.map(memberOf).filter(({ id }) => !near.has(id))
+    // Where all members are known, one that is alive and none of them has another ring: that need not wait.
+    const apart = pointers.isComplete ? outside(known.alive(8)) : []
+    if (!isDue && apart.length === 0) return
+    if (isDue) this.#mergeDue = clock.now() + this.#options.mergeMs * (0.5 + random())
+    const others = apart.length > 0 ? apart : outside([...known.lost(2), ...known.alive(8)])
     const [through] = sample(others, 1, random)
     if (through) await this.#meet(through, signal)
   }

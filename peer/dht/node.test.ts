@@ -111,6 +111,23 @@ test('two that know of each other become a ring, and a third joins it', async ()
   }
 })
 
+test('two small rings are one as soon as a member of one knows one of the other to be alive, not a minute later', async () => {
+  const ring = new Ring({ successors: 8 })
+  const [a, b, c, d] = members(4)
+  const acquaintances = [c!]
+  ring.add(a!, acquaintances)
+  ring.add(b!, [d!])
+  ring.add(c!, [a!])
+  ring.add(d!, [b!])
+  await ring.rounds(2)
+  expect(ring.node(a!).view.successors.map(({ peer }) => peer)).toEqual([c!.peer])
+  const begin = ring.clock.now()
+  acquaintances.push(b!)
+  await ring.rounds(5)
+  for (const one of [a!, b!, c!, d!]) expect(ring.node(one).view.successors).toHaveLength(3)
+  expect(ring.clock.now() - begin).toBeLessThan(10_000)
+})
+
 test('a member that knows nobody is a ring by itself, and says that it can find nothing there', async () => {
   const ring = new Ring()
   const a = ring.add(member('A'))

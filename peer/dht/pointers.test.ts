@@ -71,6 +71,17 @@ test('a member that saw all others owns what none of them does; one whose list w
   expect(shortened.step(beyond).owners).toEqual([])
 })
 
+test('a member that knows all others names all of them as owners of any place, once round the circle', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 0, max: 11 }), fc.bigInt({ min: 0n, max: (1n << 256n) - 1n }), (at, place) => {
+      const key = ringIdOf(place)
+      const first = ring.findIndex((one, i) => within(ring[(i + 11) % 12]!.id, key, one.id))
+      const all = names([ring[first]!, ...after(first)])
+      expect(names(pointersAt(at, 16, 11).step(key).owners)).toEqual(all)
+    }),
+  )
+})
+
 test('a member that lost all successors guesses no owner, and says so until one confirms it', () => {
   const pointers = pointersAt(0, 3)
   pointers.setFinger(255, ring[6]!)

@@ -148,12 +148,19 @@ export class Pointers {
     if (isOwn && !unsure) return { owners: [this.self, ...list], closer: [], unsure }
     let previous = this.id
     for (const [i, member] of list.entries()) {
-      if (within(previous, key, member.id)) return { owners: list.slice(i), closer: this.#closer(key, most), unsure }
+      if (within(previous, key, member.id))
+        return { owners: this.#from(i, unsure), closer: this.#closer(key, most), unsure }
       previous = member.id
     }
     // Behind the last of all members comes the first: this one.
     if (this.#isComplete && !unsure) return { owners: [this.self, ...list], closer: [], unsure }
     return { owners: [], closer: this.#closer(key, most), unsure }
+  }
+
+  /** The members from this successor on: where all are known, once round the circle. */
+  #from(at: number, unsure: boolean): Member[] {
+    const next = this.#successors.slice(at)
+    return this.#isComplete && !unsure ? [...next, this.self, ...this.#successors.slice(0, at)] : next
   }
 
   /** How many members there seem to be, from how close the successors are; exact in a small ring. */
