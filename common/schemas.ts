@@ -520,7 +520,13 @@ export const RingResponse = z
     predecessor: RingMemberSchema.nullable(),
     successors: z.array(RingMemberSchema),
     fingers: z
-      .array(RingMemberSchema.extend({ power: z.int().meta({ description: 'it follows the place 2^power further' }) }))
+      .array(
+        RingMemberSchema.extend({
+          power: z
+            .number()
+            .meta({ description: 'it follows the place 2^power further; 1½ times as far where it ends in .5' }),
+        }),
+      )
       .meta({ description: 'beyond the successors, nearest first' }),
     successor_list: z.int().meta({ description: 'how long the list of successors is at most' }),
     members: z.number().meta({ description: 'how many members there seem to be, from how close the successors are' }),

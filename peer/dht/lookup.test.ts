@@ -135,3 +135,20 @@ test('where too few are named, or none of them lives, members nearer to the key 
   expect(names(found.owners)).toEqual(names([ring[41]!, ring[42]!, ring[43]!]))
   expect(found.path).toHaveLength(2)
 })
+
+test('an owner far from the key is believed where three members name it, and guessed at where no three agree', async () => {
+  const isPlausible = () => false
+  const answers = { 39: { ...owners(60), closer: [] }, 30: owners(60), 20: owners(60), 10: owners(41) }
+  const three = asking(answers, { isPlausible })
+  expect(await three.run(closer(39, 30, 20, 10))).toMatchObject({ unsure: false, owners: [{ peer: ring[60]!.peer }] })
+  expect(three.asked).toEqual([39, 30, 20])
+  const two = asking({ 39: owners(60), 30: owners(60), 20: owners(45) }, { isPlausible })
+  expect(await two.run(closer(39, 30, 20))).toMatchObject({ unsure: true, owners: [{ peer: ring[45]!.peer }] })
+})
+
+test('answers that may be lies end a lookup after eight of them', async () => {
+  const lies = Object.fromEntries(Array.from({ length: 20 }, (_, i) => [i + 1, owners(45 + (i % 10))]))
+  const { asked, run } = asking(lies, { isPlausible: () => false })
+  expect(await run(closer(...Array.from({ length: 20 }, (_, i) => 20 - i)))).toMatchObject({ unsure: true })
+  expect(asked).toHaveLength(8)
+})

@@ -27,6 +27,11 @@ export interface LookupDeps {
 /** Members asked on one lookup; the longest honest way through 10,000 members, half of them dead, is a third of it. */
 const MAX_VISITS = 128
 
+/** So many members that name the same owner are believed, however far it is from the key. */
+const AGREEING = 3
+/** After so many answers that may be lies, the one nearest to the key is the best guess. */
+const MAX_DOUBTFUL = 8
+
 /**
  * Finds who follows a key: asks the nearest member before it that is known, which names nearer ones, until one knows.
  * Whoever is silent is passed over for the next nearest; nobody can lead it away from the key or in circles. Where those
@@ -39,7 +44,8 @@ export class Lookup {
   readonly #candidates: Candidates
   /** what this member knew itself, as long as it was not told */
   #own: RingStep | undefined
-  #doubtful: RingStep | undefined
+  /** answers that may be lies, or guesses */
+  readonly #doubtful: RingStep[] = []
 
   /** @param first what this member knows itself */
   constructor(deps: LookupDeps, self: RingId, key: RingId, first: RingStep) {
@@ -70,11 +76,14 @@ export class Lookup {
       const owner = answer.owners[0]
       if (!owner) continue
       if (!answer.unsure && this.#deps.isPlausible(this.#key, owner)) return this.#found(answer, false)
-      this.#doubtful ??= answer
+      this.#doubtful.push(answer)
+      const alike = this.#doubtful.filter(({ owners, unsure }) => !unsure && owners[0]?.id === owner.id)
+      // Once in some thousand times the gap there is as wide as that.
+      if (alike.length >= AGREEING) return this.#found(answer, false)
+      if (this.#doubtful.length >= MAX_DOUBTFUL) break
     }
-    const doubtful = this.#doubtful
-    this.#doubtful = undefined
-    if (doubtful) return this.#found(doubtful, true)
+    const [nearest] = this.#doubtful.splice(0).sort((a, b) => this.#compare(a.owners[0]!, b.owners[0]!))
+    if (nearest) return this.#found(nearest, true)
     throw brokenRing(this.#path)
   }
 
@@ -88,6 +97,12 @@ export class Lookup {
       if (more.owners.length > best.owners.length && !more.unsure) best = more
     }
     return { ...best, path: this.#path }
+  }
+
+  /** Who follows the key first comes first. */
+  #compare(a: Member, b: Member): number {
+    if (a.id === b.id) return 0
+    return a.id === this.#key || between(this.#key, a.id, b.id) ? -1 : 1
   }
 
   #take(): Member | undefined {

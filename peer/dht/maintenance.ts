@@ -30,6 +30,10 @@ const MAX_APPROACH = 8
 const MAX_RECTIFIES = 16
 /** Others that a member without successors asks in a round. */
 const MAX_JOIN = 4
+/** A lookup of its own leaves those aside that would be asked after this; they may be silent one and all, ms. */
+const LOOKUP_MS = 5000
+/** Nothing more is begun in a round after this: whether the successor is there is looked at first, in the next one, ms. */
+const ROUND_MS = 10_000
 
 /**
  * Keeps the pointers of a member right, in the form whose correctness Pamela Zave proved ("Reasoning about identifier
@@ -46,6 +50,8 @@ export class Maintenance {
   #predecessorSeen = 0
   #successorSeen: number | undefined
   #fingersFound = false
+  /** powers that are to be looked up yet */
+  #unfound: number[] = []
   #nextPower = 0
   #fingerDue = 0
   #mergeDue: number
@@ -118,13 +124,17 @@ export class Maintenance {
     }
   }
 
-  /** Adopts `successor` where it answers; where it does not, it is forgotten, the second time at the latest. */
-  async #stabilizeWith(successor: Member, signal: AbortSignal): Promise<RingView | undefined> {
+  /** Adopts `member` where it answers; where it does not, it is forgotten, the second time at the latest. */
+  async #stabilizeWith(member: Member, signal: AbortSignal): Promise<RingView | undefined> {
     const { pointers, calls, clock } = this.#deps
-    const view = await calls.ask(successor, (network, to) => network.stabilize(to, signal), signal)
+    const view = await calls.ask(member, (network, to) => network.stabilize(to, signal), signal)
     if (!view) return undefined
     this.#successorSeen = clock.now()
-    pointers.adopt(successor, view.successors)
+    const { successor } = pointers
+    // Meanwhile a nearer one may have been found; and one that has begun anew knows of nobody yet: its word would be the end
+    // of a good list.
+    const isWanted = successor?.id === member.id || this.#isNearer(member)
+    if (!successor || (isWanted && view.successors.length > 0)) pointers.adopt(member, view.successors)
     return view
   }
 
@@ -162,7 +172,10 @@ export class Maintenance {
     const { predecessor } = pointers
     if (predecessor && !this.#mayPrecede(from) && (await calls.isAlive(predecessor, signal))) return
     if (!(await calls.isAlive(from, signal))) return
-    if (!pointers.successor && !pointers.isLost) pointers.adopt(from, [pointers.self])
+    const isAlone = () => !pointers.successor && !pointers.isLost
+    // It may be one of many, and not the one that follows.
+    if (isAlone()) await this.#meet(from, signal)
+    if (isAlone()) pointers.adopt(from, [pointers.self])
     if (!this.#mayPrecede(from)) return
     pointers.predecessor = from
     this.#predecessorSeen = this.#deps.clock.now()
@@ -186,16 +199,20 @@ export class Maintenance {
   async #findFingers(signal: AbortSignal): Promise<void> {
     const { pointers, calls, clock } = this.#deps
     const now = clock.now()
-    if (pointers.isLost || (this.#fingersFound && now < this.#fingerDue)) return
+    const isDue = !this.#fingersFound || now >= this.#fingerDue
+    if (pointers.isLost || !(isDue || this.#unfound.length > 0)) return
     pointers.trimFingers()
     const powers = pointers.fingerPowers()
     if (powers.length === 0) return
-    const due = this.#fingersFound ? [powers[this.#nextPower++ % powers.length]!] : powers
-    this.#fingerDue = now + this.#options.fingerMs
-    this.#fingersFound = true
-    for (const power of due) {
+    if (isDue) {
+      this.#unfound.push(...(this.#fingersFound ? [powers[this.#nextPower++ % powers.length]!] : powers))
+      this.#fingerDue = now + this.#options.fingerMs
+      this.#fingersFound = true
+    }
+    while (this.#unfound.length > 0 && clock.now() - now < ROUND_MS / 2) {
+      const power = this.#unfound.shift()!
       const found = await calls
-        .lookup(plus(pointers.id, power))
+        .lookup(plus(pointers.id, power), LOOKUP_MS)
         .next(signal)
         .catch(() => undefined)
       signal.throwIfAborted()
@@ -206,19 +223,20 @@ export class Maintenance {
 
   /** With no successor: asks whoever is known where this member belongs. One that lost its successors begins with a guess. */
   async #join(signal: AbortSignal): Promise<void> {
-    const { pointers, known } = this.#deps
+    const { pointers, known, clock } = this.#deps
+    const begin = clock.now()
     const others = [...known.alive(MAX_JOIN), ...known.lost(MAX_JOIN)].map(memberOf)
     if (pointers.isLost) {
       const pointed = pointers.fingers.map(({ member }) => member)
       if (pointers.predecessor) pointed.push(pointers.predecessor)
       for (const member of clockwise(pointers.id, [...pointed, ...others])) {
         await this.#approach(member, signal)
-        if (pointers.successor) return
+        if (pointers.successor || clock.now() - begin >= ROUND_MS) return
       }
     }
     for (const through of others) {
       await this.#meet(through, signal)
-      if (pointers.successor) return
+      if (pointers.successor || clock.now() - begin >= ROUND_MS) return
     }
     // Nobody is left of those that were known: this member is a ring by itself.
     if (!pointers.predecessor) pointers.found()
@@ -251,15 +269,22 @@ export class Maintenance {
     if (through.id === id) return
     const there = { owners: [], closer: [through], unsure: false }
     const found = await calls
-      .lookup(id, there)
+      .lookup(id, LOOKUP_MS, there)
       .next(signal)
       .catch(() => undefined)
     signal.throwIfAborted()
-    const owner = found?.owners.find((member) => member.id !== id && !calls.isSuspect(member))
-    if (!owner || found?.owners[0]?.id === id || owner.id === pointers.successor?.id) return
-    if (this.#isNearer(owner)) await this.#approach(owner, signal)
+    const owners = (found?.owners ?? []).filter((member) => member.id !== id && !calls.isSuspect(member))
+    const [owner] = owners
+    if (!owner || owner.id === pointers.successor?.id) return
+    // Some of those that it told of may be gone; one that answers has a list of its own.
+    for (const next of owners.slice(0, MAX_APPROACH)) {
+      if (!this.#isNearer(next)) break
+      await this.#approach(next, signal)
+      if (pointers.successor) return
+    }
     // It lies behind the successor: its ring lacks this member, and learns of it.
-    else await calls.ask(owner, (network, to) => network.stabilize(to, signal), signal)
+    if (!this.#isNearer(owner) && found?.owners[0]?.id !== id)
+      await calls.ask(owner, (network, to) => network.stabilize(to, signal), signal)
   }
 }
 

@@ -2,7 +2,7 @@ import type { PeerContact } from '../contact.ts'
 import type { RingStep, RingView } from './protocol.ts'
 import { between, type Member, memberOf, plus, type RingId, share, within } from './ring.ts'
 
-/** The first member that follows the place 2^power further. */
+/** The first member that follows the place 2^power further; for half a step more see `plus`. */
 export interface Finger {
   readonly power: number
   readonly member: Member
@@ -29,6 +29,8 @@ export class Pointers {
   #isLost = false
   /** by power: the first member that follows the place 2^power further */
   readonly #fingers = new Map<number, Member>()
+  /** successors and fingers in order, each once: made when it is asked for after a change */
+  #clockwise: readonly Member[] | undefined
 
   /** @param self how this peer is reached at present; its id stays */
   constructor(self: () => PeerContact, most: number) {
@@ -60,6 +62,7 @@ export class Pointers {
     if (first) this.adopt(first, next)
     this.predecessor = view.predecessor
     this.#fingers.clear()
+    this.#clockwise = undefined
     for (const { power, member } of fingers) this.setFinger(power, member)
     this.#isLost = false
   }
@@ -104,6 +107,8 @@ export class Pointers {
       list.push(member)
       last = member.id
     }
+    const isSame = list.length === this.#successors.length && list.every((member, i) => member === this.#successors[i])
+    if (!isSame) this.#clockwise = undefined
     this.#successors = list
   }
 
@@ -111,6 +116,7 @@ export class Pointers {
   drop(member: Member): void {
     const isIt = (other: Member) =>
       other.id === member.id && other.host === member.host && other.grpcPort === member.grpcPort
+    this.#clockwise = undefined
     if (this.#successors.some(isIt)) {
       this.#successors = this.#successors.filter((other) => !isIt(other))
       this.#isLost ||= this.#successors.length === 0
@@ -120,21 +126,28 @@ export class Pointers {
   }
 
   setFinger(power: number, member: Member): void {
+    this.#clockwise = undefined
     if (member.id === this.id) this.#fingers.delete(power)
     else this.#fingers.set(power, member)
   }
 
-  /** The powers whose places lie beyond the successors, the farthest first; fingers for them are worth having. */
+  /**
+   * The powers whose places lie beyond the successors, the farthest first; fingers for them are worth having. With half
+   * steps between them each question comes nearer than with powers alone: they cost room, and no message, since fingers
+   * are looked at one at a time.
+   */
   fingerPowers(): number[] {
     const last = this.#successors.at(-1)
     if (!last || this.#isComplete) return []
     const powers: number[] = []
-    for (let power = 255; power >= 0 && !within(this.id, plus(this.id, power), last.id); power--) powers.push(power)
+    for (let power = 255.5; power >= 1 && !within(this.id, plus(this.id, power), last.id); power -= 0.5)
+      powers.push(power)
     return powers
   }
 
   /** Forgets the fingers that the successors make needless. */
   trimFingers(): void {
+    this.#clockwise = undefined
     const wanted = new Set(this.fingerPowers())
     for (const power of this.#fingers.keys()) if (!wanted.has(power)) this.#fingers.delete(power)
   }
@@ -181,12 +194,22 @@ export class Pointers {
   }
 
   #closer(key: RingId, most: number): Member[] {
+    this.#clockwise ??= this.#sorted()
+    const known = this.#clockwise
+    let low = 0
+    let high = known.length
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (between(this.id, known[middle]!.id, key)) low = middle + 1
+      else high = middle
+    }
+    return known.slice(Math.max(0, low - most), low).reverse()
+  }
+
+  #sorted(): Member[] {
     const known = new Map<RingId, Member>()
     for (const member of this.#fingers.values()) known.set(member.id, member)
     for (const member of this.#successors) known.set(member.id, member)
-    return [...known.values()]
-      .filter(({ id }) => between(this.id, id, key))
-      .sort((a, b) => (between(b.id, a.id, key) ? -1 : 1))
-      .slice(0, most)
+    return [...known.values()].sort((a, b) => (between(this.id, a.id, b.id) ? -1 : 1))
   }
 }

@@ -52,9 +52,11 @@ export function within(from: RingId, x: RingId, to: RingId): boolean {
   return x === to || between(from, x, to)
 }
 
-/** The id 2^power further, clockwise; `power` from 0 to 255. */
+/** The id 2^power further, clockwise; `power` from 0 to 255. Half a step more stands for half as far again: 1½ · 2^power. */
 export function plus(id: RingId, power: number): RingId {
-  return ringIdOf((BigInt(`0x${id}`) + (1n << BigInt(power))) % CIRCLE)
+  const whole = 1n << BigInt(Math.floor(power))
+  const distance = Number.isInteger(power) ? whole : whole + (whole >> 1n)
+  return ringIdOf((BigInt(`0x${id}`) + distance) % CIRCLE)
 }
 
 /** How far it is from one to the other, clockwise, as a share of the circle: 0 up to, but not, 1. */

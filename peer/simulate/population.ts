@@ -208,7 +208,7 @@ export class Population {
     const fingers: { power: number; member: Member }[] = []
     const last = view.successors.at(-1)
     if (last && view.successors.length < this.#members.length - 1)
-      for (let power = 255; power >= 0; power--) {
+      for (let power = 255.5; power >= 1; power -= 0.5) {
         const start = plus(member.id, power)
         if (within(member.id, start, last.id)) break
         fingers.push({ power, member: this.ownerOf(start).member })
