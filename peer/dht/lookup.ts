@@ -22,6 +22,8 @@ export interface LookupDeps {
   /** it did not answer of late: asked last */
   isSuspect(member: Member): boolean
   isPlausible(key: RingId, owner: Member): boolean
+  /** nobody else is to be asked any more */
+  isLate?(): boolean
 }
 
 /** Members asked on one lookup; the longest honest way through 10,000 members, half of them dead, is a third of it. */
@@ -106,7 +108,7 @@ export class Lookup {
   }
 
   #take(): Member | undefined {
-    return this.#path.length < MAX_VISITS ? this.#candidates.take() : undefined
+    return this.#path.length < MAX_VISITS && !this.#deps.isLate?.() ? this.#candidates.take() : undefined
   }
 
   #found({ owners }: RingStep, unsure: boolean): RingLookup {

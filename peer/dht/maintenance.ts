@@ -1,7 +1,9 @@
 import type { Clock } from '../../common/clock.ts'
 import { type Random, sample } from '../../common/random.ts'
 import type { PeerContact } from '../contact.ts'
+import { askedBy, PartyLimits } from '../overlay/party-limits.ts'
 import type { KnownPeers } from '../overlay/protocol.ts'
+import { sameHost } from '../overlay/reachable.ts'
 import type { Pointers } from './pointers.ts'
 import type { RingView } from './protocol.ts'
 import { between, type Member, memberOf, plus, type RingId } from './ring.ts'
@@ -28,12 +30,18 @@ export interface MaintenanceOptions {
 const MAX_APPROACH = 8
 /** Members that want to precede this one, looked at together. */
 const MAX_RECTIFIES = 16
+/** Of one caller, such looks: each is a call to the address that it tells. */
+const LOOKS = { perSecond: 5, atOnce: 100 }
+/** At one machine that others tell, which may be nobody's: nobody is made to call it often. */
+const LOOKS_ELSEWHERE = { perSecond: 0.1, atOnce: 5 }
 /** Others that a member without successors asks in a round. */
 const MAX_JOIN = 4
 /** A lookup of its own leaves those aside that would be asked after this; they may be silent one and all, ms. */
-const LOOKUP_MS = 5000
+const LOOKUP_MS = 10_000
 /** Nothing more is begun in a round after this: whether the successor is there is looked at first, in the next one, ms. */
 const ROUND_MS = 10_000
+/** So long it looks for fingers in one round, ms. */
+const FINGERS_MS = 3000
 
 /**
  * Keeps the pointers of a member right, in the form whose correctness Pamela Zave proved ("Reasoning about identifier
@@ -46,6 +54,8 @@ export class Maintenance {
   readonly #options: MaintenanceOptions
   readonly #rectifying = new Map<RingId, Promise<void>>()
   readonly #stopping = new AbortController()
+  readonly #looks: PartyLimits
+  readonly #looksElsewhere: PartyLimits
   #pauseMs: number
   #predecessorSeen = 0
   #successorSeen: number | undefined
@@ -60,6 +70,9 @@ export class Maintenance {
     this.#deps = deps
     this.#options = options
     this.#pauseMs = options.stabilizeMs[0]
+    const now = () => deps.clock.now()
+    this.#looks = new PartyLimits(LOOKS, now)
+    this.#looksElsewhere = new PartyLimits(LOOKS_ELSEWHERE, now)
     this.#mergeDue = deps.clock.now() + options.mergeMs * deps.random()
   }
 
@@ -150,8 +163,12 @@ export class Maintenance {
     return member.id !== id && (!successor || between(id, member.id, successor.id))
   }
 
-  /** Zave's rectify, on the word of `from` that it precedes this member: it does where it is nearer, or the one before is gone. */
-  rectify(from: Member): void {
+  /**
+   * Zave's rectify, on the word of `from` that it precedes this member: it does where it is nearer, or the one before is
+   * gone. Where too many say so, it is left to their next word.
+   * @param seen the host that its call came from
+   */
+  rectify(from: Member, seen: string): void {
     const { id, predecessor } = this.#deps.pointers
     if (from.id === id || this.#stopping.signal.aborted) return
     if (predecessor?.id === from.id && predecessor.host === from.host && predecessor.grpcPort === from.grpcPort) {
@@ -159,6 +176,8 @@ export class Maintenance {
       return
     }
     if (this.#rectifying.has(from.id) || this.#rectifying.size >= MAX_RECTIFIES) return
+    if (!this.#looks.take(askedBy(seen, from.peer))) return
+    if (!sameHost(from.host, seen) && !this.#looksElsewhere.take(askedBy(from.host, from.peer))) return
     const done = this.#adoptPredecessor(from)
       .catch(() => {})
       .finally(() => this.#rectifying.delete(from.id))
@@ -170,7 +189,9 @@ export class Maintenance {
     const { pointers, calls } = this.#deps
     const { signal } = this.#stopping
     const { predecessor } = pointers
-    if (predecessor && !this.#mayPrecede(from) && (await calls.isAlive(predecessor, signal))) return
+    // One that bears its name elsewhere takes its place only where it is gone.
+    const isIts = predecessor && (predecessor.id === from.id || !this.#mayPrecede(from))
+    if (isIts && (await calls.isAlive(predecessor, signal))) return
     if (!(await calls.isAlive(from, signal))) return
     const isAlone = () => !pointers.successor && !pointers.isLost
     // It may be one of many, and not the one that follows.
@@ -209,7 +230,7 @@ export class Maintenance {
       this.#fingerDue = now + this.#options.fingerMs
       this.#fingersFound = true
     }
-    while (this.#unfound.length > 0 && clock.now() - now < ROUND_MS / 2) {
+    while (this.#unfound.length > 0 && clock.now() - now < FINGERS_MS) {
       const power = this.#unfound.shift()!
       const found = await calls
         .lookup(plus(pointers.id, power), LOOKUP_MS)

@@ -2,7 +2,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import type { ContentId, FileName } from '../../common/ids.ts'
 import type { PeerContact } from '../contact.ts'
 import type { KnownPeers } from '../overlay/protocol.ts'
-import { SimulatedNetwork } from '../simulate/network.ts'
+import { type NetworkOptions, SimulatedNetwork } from '../simulate/network.ts'
 import { VirtualClock } from '../simulate/virtual-clock.ts'
 import { member, members } from './dht.fixture.ts'
 import { ChordNode, type ChordOptions } from './node.ts'
@@ -23,13 +23,14 @@ class Ring {
     this.#state = (this.#state * 48_271) % 2_147_483_647
     return this.#state / 2_147_483_647
   }
-  readonly network = new SimulatedNetwork({ clock: this.clock, random: this.random })
+  readonly network: SimulatedNetwork
   readonly nodes = new Map<string, ChordNode>()
   readonly records = new Map<string, RecordStore>()
   readonly #options: Partial<ChordOptions>
 
-  constructor(options: Partial<ChordOptions> = {}) {
+  constructor(options: Partial<ChordOptions> = {}, network: NetworkOptions = {}) {
     this.#options = { successors: 4, ...options }
+    this.network = new SimulatedNetwork({ clock: this.clock, random: this.random }, network)
     onTestFinished(() => this.#stop.abort())
   }
 
@@ -325,3 +326,118 @@ function handlersOf(node: ChordNode): RingHandlers {
     onLeave: (from) => node.onLeave(from),
   }
 }
+
+test('in a ring where each knows all others, all that follow a key keep its records, once round', async () => {
+  const ring = new Ring()
+  const all = members(5)
+  ring.settled(all)
+  for (const place of all.map(({ id }) => id)) {
+    const owner = ownerOf(all, place)
+    const { owners } = await ring.clock.run(ring.node(all[1]!).lookup(place, ring.signal, 6))
+    expect(owners.map(({ peer }) => peer)).toEqual([0, 1, 2, 3, 4].map((i) => at16(all, owner + i).peer))
+  }
+})
+
+test('where more than half of a small ring died at once, any replica that is left is found', async () => {
+  for (const asking of [0, 1, 2, 3, 4, 5]) {
+    const ring = new Ring({ successors: 16 })
+    const all = members(6)
+    ring.settled(all)
+    const owner = ownerOf(all, placeOfContent(content))
+    for (const one of all) ring.records.get(one.peer)!.store([record(all[0]!)], all[0]!)
+    const left = [at16(all, owner + asking), at16(all, owner + asking + 1)]
+    for (const one of all) if (!left.includes(one)) ring.network.kill(one)
+    expect((await ring.find(left[0]!)).records).toMatchObject([{ content }])
+    expect((await ring.find(left[0]!, 'name')).replicas).toBeLessThanOrEqual(2)
+  }
+})
+
+test('a member that begins anew at its old address has its place again at once, and costs nobody a list', async () => {
+  const ring = new Ring()
+  const all = members(12)
+  ring.settled(all)
+  const back = ring.add(all[5]!, [all[9]!])
+  await ring.tick(all[4]!)
+  expect(ring.node(all[4]!).view.successors.map(({ peer }) => peer)).toEqual([5, 6, 7, 8].map((i) => all[i]!.peer))
+  await ring.tick(all[5]!)
+  expect(back.view.successors.map(({ peer }) => peer)).toEqual([6, 7, 8, 9].map((i) => all[i]!.peer))
+})
+
+test('a member that begins anew, and that others still count as one of them, joins by whom it knows', async () => {
+  const ring = new Ring()
+  const all = members(12)
+  ring.settled(all)
+  const back = ring.add(all[5]!, [all[4]!])
+  await ring.tick(all[5]!)
+  expect(back.view.successors[0]?.peer).toBe(all[6]!.peer)
+})
+
+test('one that knows nobody is at its place as soon as any member tells it of itself', async () => {
+  const ring = new Ring()
+  const all = members(30)
+  const ours = all.filter((_, i) => i !== 20)
+  ring.settled(ours)
+  const alone = ring.add(all[20]!)
+  await ring.clock.run(alone.onStabilize(all[2]!))
+  await ring.pass()
+  expect(alone.view.successors.map(({ peer }) => peer)).toEqual([21, 22, 23, 24].map((i) => all[i]!.peer))
+  expect(alone.state).toBe('whole')
+})
+
+test('one that knows nobody claims no key to those that ask it', async () => {
+  const ring = new Ring()
+  const alone = ring.add(member('A'))
+  expect(alone.onStep(placeOfName(name))).toMatchObject({ unsure: true })
+})
+
+test('who has said goodbye answers no more as a member, however long it still runs', async () => {
+  const ring = new Ring()
+  const all = members(8)
+  ring.settled(all)
+  const gone = ring.node(all[3]!)
+  await ring.clock.run(gone.leave(ring.signal))
+  await expect(gone.onStabilize(all[2]!)).rejects.toMatchObject({ code: 'unavailable' })
+  expect(() => gone.onStep(all[5]!.id)).toThrow('has left the ring')
+  expect(() => gone.onFind('name', name)).toThrow('has left the ring')
+  await ring.rounds(2)
+  for (const one of all.filter((_, i) => i !== 3))
+    expect(ring.node(one).view.successors.map(({ peer }) => peer)).not.toContain(all[3]!.peer)
+})
+
+test('a round ends in time, however many of those it knows are silent', async () => {
+  const ring = new Ring()
+  const all = members(80)
+  const lost = ring.add(all[0]!, all.slice(60))
+  lost.resume(
+    { predecessor: undefined, successors: [all[1]!] },
+    all.slice(2, 60).map((one, i) => ({ power: 190 + i, member: one })),
+  )
+  await ring.tick(all[0]!)
+  expect(lost.state).toBe('repairing')
+  const begin = ring.clock.now()
+  await ring.tick(all[0]!)
+  expect(ring.clock.now() - begin).toBeLessThan(15_000)
+})
+
+test('a member that joins a slow ring looks after its successor before it has all its fingers', async () => {
+  const ring = new Ring({}, { latencyMs: [220, 220] })
+  const all = members(300)
+  ring.settled(all)
+  const steps = [8, 16, 32, 64, 128]
+  for (const [i, one] of all.entries()) {
+    const node = ring.node(one)
+    node.resume(
+      node.view,
+      steps.map((step, at) => ({ power: 250 + at, member: at16(all, (i + step) % 300) })),
+    )
+  }
+  const fresh = ring.add(member('fresh'), [all[0]!])
+  let longest = 0
+  for (let i = 0; i < 20; i++) {
+    const begin = ring.clock.now()
+    await ring.tick(member('fresh'))
+    longest = Math.max(longest, ring.clock.now() - begin)
+  }
+  expect(longest).toBeLessThan(12_000)
+  expect(fresh.fingers.length).toBeGreaterThan(5)
+})

@@ -47,6 +47,7 @@ export class ChordNode implements RingHandlers {
   readonly #calls: RingCalls
   readonly #maintenance: Maintenance
   #answered = 0
+  #hasLeft = false
 
   constructor(deps: ChordDeps, options: Partial<ChordOptions> = {}) {
     const { network, known, clock, random } = deps
@@ -135,30 +136,33 @@ export class ChordNode implements RingHandlers {
     const { successor, predecessor } = this.#pointers
     const told = [successor, predecessor?.id === successor?.id ? undefined : predecessor]
     await Promise.allSettled(told.map((member) => member && this.#deps.network.leave(member, signal)))
+    this.#hasLeft = true
   }
 
   // ---- what others ask ------------------------------------------------------------------------------------------------
 
-  async onStabilize(from: Member): Promise<RingView> {
-    this.#answered++
-    this.#maintenance.rectify(from)
+  async onStabilize(from: Member, seen = from.host): Promise<RingView> {
+    this.#asked()
+    this.#maintenance.rectify(from, seen)
     return this.view
   }
 
   onStep(key: RingId): RingStep {
-    this.#answered++
-    return this.#pointers.step(key)
+    this.#asked()
+    const step = this.#pointers.step(key)
+    // Where somebody asks there is a ring, and one that knows of nobody has no place in it yet.
+    return this.state === 'alone' ? { ...step, unsure: true } : step
   }
 
   onFind(key: RecordKey, of: FileName | ContentId): RingFound {
-    this.#answered++
+    this.#asked()
     return { ...this.#deps.records.find(key, of), predecessor: this.#pointers.predecessor }
   }
 
-  onStore(from: Member, records: readonly RingRecord[], withdraw: readonly RingRecord[]): number {
-    this.#answered++
+  onStore(from: Member, records: readonly RingRecord[], withdraw: readonly RingRecord[], seen = from.host): number {
+    this.#asked()
     this.#deps.records.withdraw(withdraw, from)
-    return this.#deps.records.store(records, from)
+    return this.#deps.records.store(records, from, seen)
   }
 
   /** A hint: who follows is found out by the next round, and who lied for another is back after it. */
@@ -166,5 +170,11 @@ export class ChordNode implements RingHandlers {
     this.#answered++
     this.#pointers.drop(from)
     this.#maintenance.hurry()
+  }
+
+  /** @throws NetworkError `unavailable`: after its goodbye nobody shall take it for a member again */
+  #asked(): void {
+    if (this.#hasLeft) throw new NetworkError('unavailable', 'this peer has left the ring')
+    this.#answered++
   }
 }

@@ -13,6 +13,9 @@ export interface RingCallsDeps {
   clock: Clock
 }
 
+/** Silent members that are remembered. */
+const MAX_SUSPECTS = 1000
+
 /** What this member asks of others. Who does not answer is forgotten: pointers lead to those that do. */
 export class RingCalls {
   readonly #deps: RingCallsDeps
@@ -49,10 +52,16 @@ export class RingCalls {
     return (await this.ask(member, (network, to) => network.step(to, id, signal), signal)) !== undefined
   }
 
-  /** Who follows a place. @param first what is known of the way already (default: by the pointers) */
-  lookup(key: RingId, first?: RingStep): Lookup {
-    const { pointers } = this.#deps
+  /**
+   * Who follows a place.
+   * @param boundMs after this nobody else is asked
+   * @param first what is known of the way already (default: by the pointers)
+   */
+  lookup(key: RingId, boundMs = Number.POSITIVE_INFINITY, first?: RingStep): Lookup {
+    const { pointers, clock } = this.#deps
+    const end = clock.now() + boundMs
     const deps: LookupDeps = {
+      isLate: () => clock.now() >= end,
       ask: (member, place, signal) => this.#answerOf(member, (network, to) => network.step(to, place, signal), signal),
       isSuspect: (member) => this.isSuspect(member),
       isPlausible: (place, owner) => pointers.isPlausible(place, owner),
@@ -89,13 +98,23 @@ export class RingCalls {
   }
 
   #failed(member: Member, { code, details }: NetworkError): void {
-    const { pointers, known, clock } = this.#deps
+    const { pointers, known } = this.#deps
     // One that has too much to do is there.
     if (code === 'limited') return
     // One that is slow may be: it is forgotten where it is silent again.
     const isSlow = details.reason === 'timeout' && this.#suspectMs > 0 && !this.isSuspect(member)
-    if (this.#suspectMs > 0) this.#suspects.set(member.id, clock.now() + this.#suspectMs)
+    if (this.#suspectMs > 0) this.#suspect(member)
     if (!isSlow) pointers.drop(member)
     known.missed(member)
+  }
+
+  /** Those silent for longest are forgotten where others have named too many. */
+  #suspect({ id }: Member): void {
+    this.#suspects.delete(id)
+    this.#suspects.set(id, this.#deps.clock.now() + this.#suspectMs)
+    for (const other of this.#suspects.keys()) {
+      if (this.#suspects.size <= MAX_SUSPECTS) return
+      this.#suspects.delete(other)
+    }
   }
 }
