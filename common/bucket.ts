@@ -25,9 +25,14 @@ export class Bucket {
     return this.#left === this.#rate.atOnce
   }
 
-  get empty(): boolean {
+  /** How many times it may happen now. */
+  get left(): number {
     this.#refill()
-    return this.#left < 1
+    return Math.floor(this.#left)
+  }
+
+  get empty(): boolean {
+    return this.left < 1
   }
 
   /** Whether it may happen once more. */

@@ -132,12 +132,18 @@ export class Finding {
 /** Each provider's word once, the freshest; those that most replicas hold first. */
 function merged(answers: readonly RingFound[]): FoundRecord[] {
   const found = new Map<string, FoundRecord>()
-  for (const { records } of answers)
+  for (const { records } of answers) {
+    // However often one replica repeats it.
+    const told = new Set<string>()
     for (const record of records) {
-      const of = `${record.provider.peer} ${record.content} ${record.name}`
+      const { peer, host, grpcPort } = record.provider
+      const of = `${peer} ${host} ${grpcPort} ${record.content} ${record.name}`
       const other = found.get(of)
       const freshest = other && other.ageMs <= record.ageMs ? other : record
-      found.set(of, { ...freshest, witnesses: (other?.witnesses ?? 0) + 1 })
+      const witnesses = (other?.witnesses ?? 0) + (told.has(of) ? 0 : 1)
+      told.add(of)
+      found.set(of, { ...freshest, witnesses })
     }
+  }
   return [...found.values()].sort((a, b) => b.witnesses - a.witnesses || a.ageMs - b.ageMs)
 }

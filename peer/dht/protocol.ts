@@ -65,12 +65,15 @@ export interface RingNetwork {
 }
 // Each verb throws NetworkError: `unavailable` where `to` does not answer, or is not the peer that was meant.
 
-/** The same from the side of the one that is asked. `from` told its own contact: an address to be tried, not trusted. */
+/**
+ * The same from the side of the one that is asked. `from` told its own contact: an address to be tried, not trusted; `seen`
+ * is the host that its call came from. What a peer says that it takes back, and that it leaves, comes from its own host.
+ */
 export interface RingHandlers {
-  onStabilize(from: Member): Promise<RingView>
+  onStabilize(from: Member, seen: string): Promise<RingView>
   onStep(key: RingId): RingStep
   onFind(key: RecordKey, of: FileName | ContentId): RingFound
-  onStore(from: Member, records: readonly RingRecord[], withdraw: readonly RingRecord[]): number
+  onStore(from: Member, records: readonly RingRecord[], withdraw: readonly RingRecord[], seen: string): number
   onLeave(from: Member): void
 }
 

@@ -1,5 +1,7 @@
 import type { FileName, PeerId } from '../../common/ids.ts'
 import type { PeerContact } from '../contact.ts'
+import { askedBy } from '../overlay/party-limits.ts'
+import { sameHost } from '../overlay/reachable.ts'
 import type { RingRecord } from './protocol.ts'
 
 export interface RoomOptions {
@@ -9,10 +11,31 @@ export interface RoomOptions {
   maxOfProvider: number
   /** of others, from one that hands them over (default 100,000) */
   maxOfGiver: number
+  /** from one machine, whoever it says it is and whosever they are (default 100,000: half of all) */
+  maxOfParty: number
 }
 
-/** What counts against a peer's bounds. */
+/** Who brings records: as whom, and from where. */
+export interface Source {
+  readonly peer: PeerId
+  /** the host that its call comes from */
+  readonly seen: string
+  /** under what it is counted, whoever it says it is */
+  readonly party: string
+}
+
+export function sourceAt(peer: PeerId, seen: string): Source {
+  return { peer, seen, party: askedBy(seen, peer) }
+}
+
+/** Whether it is the provider itself that brings its word, as far as that can be seen. */
+export function isOwn(provider: PeerContact, { peer, seen }: Source): boolean {
+  return provider.peer === peer && sameHost(provider.host, seen)
+}
+
+/** What counts against the bounds of a peer at its host: another one that bears its name elsewhere has its own. */
 export interface Tally {
+  readonly key: string
   readonly peer: PeerId
   /** as provider, brought by itself */
   own: number
@@ -29,33 +52,43 @@ export interface Address {
   records: number
 }
 
+/** Who brought records, held once for all of them. */
+export interface Bringer {
+  readonly party: string
+  /** undefined: their provider itself */
+  readonly giver: Tally | undefined
+  records: number
+}
+
 /** What a kept record takes room as. */
 export interface Lodger {
   readonly name: FileName
   readonly address: Address
-  /** who brought it; undefined: the provider itself */
-  readonly giver: Tally | undefined
+  readonly bringer: Bringer
 }
 
 /** How much room there is for records, and who takes how much of it. */
 export class RecordRoom {
   readonly #options: RoomOptions
-  readonly #tallies = new Map<PeerId, Tally>()
+  readonly #tallies = new Map<string, Tally>()
   readonly #addresses = new Map<string, Address>()
-  /** the sum of `weightOf` */
+  readonly #bringers = new Map<string, Bringer>()
+  /** the sum of `weightOf`, of all and of each party */
   #weight = 0
+  readonly #parties = new Map<string, number>()
 
   constructor(options: RoomOptions) {
     this.#options = options
   }
 
-  /** Whether those two peers may take room for one more such record. */
-  allows({ name, provider }: Pick<RingRecord, 'name' | 'provider'>, from: PeerId): boolean {
-    const { maxOfProvider, maxOfGiver } = this.#options
+  /** Whether those who are behind it may take room for one more such record. */
+  allows({ name, provider }: Pick<RingRecord, 'name' | 'provider'>, from: Source): boolean {
+    const { maxOfProvider, maxOfGiver, maxOfParty } = this.#options
     const weight = weightOf(name)
-    const tally = this.#tallies.get(provider.peer)
-    if (provider.peer === from) return (tally?.own ?? 0) + weight <= maxOfProvider
-    if ((this.#tallies.get(from)?.given ?? 0) + weight > maxOfGiver) return false
+    if ((this.#parties.get(from.party) ?? 0) + weight > maxOfParty) return false
+    const tally = this.#tallies.get(tallyKey(provider.peer, provider.host))
+    if (isOwn(provider, from)) return (tally?.own ?? 0) + weight <= maxOfProvider
+    if ((this.#tallies.get(tallyKey(from.peer, from.seen))?.given ?? 0) + weight > maxOfGiver) return false
     return (tally?.told ?? 0) + weight <= maxOfProvider
   }
 
@@ -64,55 +97,73 @@ export class RecordRoom {
     return this.#weight + weightOf(name) <= this.#options.maxRecords
   }
 
-  /** Takes room for a record; `leave` gives it back. */
-  enter(name: FileName, provider: PeerContact, from: PeerId): Lodger {
-    const giver = provider.peer === from ? undefined : this.#tallyOf(from)
-    const lodger = { name, address: this.#addressOf(provider), giver }
+  /** Takes room for a record; `leave` gives it back. @param from who brings it, or brought it before */
+  enter(name: FileName, provider: PeerContact, from: Source | Bringer): Lodger {
+    const bringer = 'records' in from ? from : this.#bringerOf(provider, from)
+    const lodger = { name, address: this.#addressOf(provider), bringer }
     this.#count(lodger, 1)
     return lodger
   }
 
   leave(lodger: Lodger): void {
     this.#count(lodger, -1)
-    const { address, giver } = lodger
-    if (giver) this.#forgetIdle(giver)
+    const { address, bringer } = lodger
+    if (bringer.records === 0) this.#bringers.delete(bringerKey(bringer.party, bringer.giver))
+    if (bringer.giver) this.#forgetIdle(bringer.giver)
     if (address.records > 0) return
-    this.#addresses.delete(keyOf(address.contact))
+    this.#addresses.delete(addressKey(address.contact))
     this.#forgetIdle(address.tally)
   }
 
-  #count({ name, address, giver }: Lodger, sign: 1 | -1): void {
+  #count({ name, address, bringer }: Lodger, sign: 1 | -1): void {
     const weight = sign * weightOf(name)
+    const { party, giver } = bringer
+    const ofParty = (this.#parties.get(party) ?? 0) + weight
+    if (ofParty > 0) this.#parties.set(party, ofParty)
+    else this.#parties.delete(party)
     this.#weight += weight
     address.records += sign
+    bringer.records += sign
     if (giver) {
       address.tally.told += weight
       giver.given += weight
     } else address.tally.own += weight
   }
 
+  #bringerOf(provider: PeerContact, from: Source): Bringer {
+    const giver = isOwn(provider, from) ? undefined : this.#tallyOf(from.peer, from.seen)
+    const key = bringerKey(from.party, giver)
+    let bringer = this.#bringers.get(key)
+    if (!bringer) {
+      bringer = { party: from.party, giver, records: 0 }
+      this.#bringers.set(key, bringer)
+    }
+    return bringer
+  }
+
   #addressOf(contact: PeerContact): Address {
     const { peer, host, restPort, grpcPort } = contact
-    const key = keyOf(contact)
+    const key = addressKey(contact)
     let address = this.#addresses.get(key)
     if (!address) {
-      address = { contact: { peer, host, restPort, grpcPort }, tally: this.#tallyOf(peer), records: 0 }
+      address = { contact: { peer, host, restPort, grpcPort }, tally: this.#tallyOf(peer, host), records: 0 }
       this.#addresses.set(key, address)
     }
     return address
   }
 
-  #tallyOf(peer: PeerId): Tally {
-    let tally = this.#tallies.get(peer)
+  #tallyOf(peer: PeerId, host: string): Tally {
+    const key = tallyKey(peer, host)
+    let tally = this.#tallies.get(key)
     if (!tally) {
-      tally = { peer, own: 0, told: 0, given: 0 }
-      this.#tallies.set(peer, tally)
+      tally = { key, peer, own: 0, told: 0, given: 0 }
+      this.#tallies.set(key, tally)
     }
     return tally
   }
 
-  #forgetIdle({ peer, own, told, given }: Tally): void {
-    if (own + told + given === 0) this.#tallies.delete(peer)
+  #forgetIdle({ key, own, told, given }: Tally): void {
+    if (own + told + given === 0) this.#tallies.delete(key)
   }
 }
 
@@ -121,6 +172,14 @@ function weightOf(name: FileName): number {
   return 1 + (name.length >> 7)
 }
 
-function keyOf({ peer, host, restPort, grpcPort }: PeerContact): string {
+export function tallyKey(peer: PeerId, host: string): string {
+  return `${peer} ${host}`
+}
+
+function addressKey({ peer, host, restPort, grpcPort }: PeerContact): string {
   return `${peer} ${host} ${restPort} ${grpcPort}`
+}
+
+function bringerKey(party: string, giver: Tally | undefined): string {
+  return giver ? `${party} ${giver.key}` : party
 }

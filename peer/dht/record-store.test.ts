@@ -47,12 +47,32 @@ describe('what is kept', () => {
     expect(store.size).toBe(6)
   })
 
-  it('takes the younger word of a provider, with its address and size', () => {
+  it('takes the younger word of a provider, with its ports and size', () => {
     store.store([record('P1', 'a', { ageMs: 9000 })], p1)
-    const moved = { ...p1, host: '10.0.0.9' }
+    const moved = { ...p1, grpcPort: 50_099 }
     store.store([record('P1', 'a', { ageMs: 10, size: 11, provider: moved })], p1)
-    expect(named('a')).toMatchObject([{ ageMs: 10, size: 11, provider: { host: '10.0.0.9' } }])
+    expect(named('a')).toMatchObject([{ ageMs: 10, size: 11, provider: { grpcPort: 50_099 } }])
     expect(store.size).toBe(1)
+  })
+
+  it("lets nobody turn a provider's word away from where it is: neither others, nor its name at another host", () => {
+    const honest = { ...p1, host: '10.0.0.1' }
+    const liar = { ...p2, host: '10.6.6.6' }
+    store.store([record('P1', 'a', { provider: honest })], honest)
+    clock.advance(1000)
+    store.store([record('P1', 'a', { provider: { ...honest, grpcPort: 9 }, size: 66 })], liar)
+    store.store([record('P1', 'a', { provider: honest, size: 66 })], liar)
+    store.store([record('P1', 'a', { provider: { ...honest, host: liar.host } })], { ...liar, peer: p1.peer })
+    const kept = named('a').find(({ provider: { host, grpcPort } }) => host === '10.0.0.1' && grpcPort === 50_051)
+    expect(kept?.size).toBe(10)
+    expect(store.size).toBe(3)
+    // It tells where it is by now itself, which is the end of what others said of it there.
+    clock.advance(1000)
+    store.store([record('P1', 'a', { provider: { ...honest, grpcPort: 7000 } })], honest)
+    expect(named('a').map(({ provider: { host, grpcPort } }) => [host, grpcPort])).toEqual([
+      ['10.0.0.1', 7000],
+      ['10.6.6.6', 50_051],
+    ])
   })
 
   it('lives no longer for a replay of an older word, whoever brings it', () => {
@@ -123,9 +143,61 @@ describe('withdrawal', () => {
     expect(store.withdraw([record('P1', 'a'), record('P2', 'a')], p2)).toBe(0)
     expect(peersOf(named('a'))).toEqual(['P1'])
   })
+
+  it("changes nothing where one asks for it that bears its provider's name at another host", () => {
+    const honest = { ...p1, host: '10.0.0.1' }
+    store.store([record('P1', 'a', { provider: honest })], honest)
+    expect(store.withdraw([record('P1', 'a', { provider: honest })], { ...p1, host: '10.6.6.6' })).toBe(0)
+    expect(store.withdraw([record('P1', 'a', { provider: honest })], honest)).toBe(1)
+  })
 })
 
 describe('bounds', () => {
+  it('keeps what one machine brings, as whomever and whosever they are, to half of all', () => {
+    open({ maxRecords: 20, maxOfParty: 10 })
+    const at = (peer: string, host: string) => ({ ...member(peer), host })
+    let kept = 0
+    for (let i = 0; i < 30; i++) {
+      const liar = at(`X${i}`, i % 2 ? '2001:db8::1' : `2001:db8::${i}`)
+      kept += store.store([record(liar.peer, `own ${i}`, { provider: liar }), record('Y', `other ${i}`)], liar)
+    }
+    expect(kept).toBe(10)
+    // Whatever host it tells.
+    expect(store.store([record('Z', 'z', { provider: at('Z', '10.0.0.9') })], at('Z', '10.0.0.9'), '2001:db8::7')).toBe(
+      0,
+    )
+    const honest = at('P1', '10.0.0.1')
+    expect(
+      store.store([record('P1', 'a', { provider: honest }), record('P1', 'b', { provider: honest })], honest),
+    ).toBe(2)
+    // On one machine a lab runs many agents.
+    open({ maxOfParty: 2 })
+    expect(
+      [p1, p2].map((one) =>
+        store.store(
+          ['a', 'b', 'c'].map((name) => record(one.peer, name)),
+          one,
+        ),
+      ),
+    ).toEqual([2, 2])
+    clock.advance(HOUR)
+    store.expire()
+    expect(store.store([record('P1', 'a'), record('P1', 'b')], p1)).toBe(2)
+  })
+
+  it('lets no machine push out the providers of a key under many names of its own', () => {
+    open({ maxOfKey: 10 })
+    const honest = ['10.0.0.1', '10.0.0.2'].map((host, i) => ({ ...member(`P${i}`), host }))
+    for (const one of honest) store.store([record(one.peer, 'a', { provider: one })], one)
+    clock.advance(1000)
+    for (let i = 0; i < 100; i++) {
+      const liar = { ...member(`X${i}`), host: '10.6.6.6' }
+      store.store([record(liar.peer, 'a', { provider: { ...liar, host: `10.7.7.${i}` } })], liar)
+    }
+    expect(peersOf(named('a'))).toHaveLength(10)
+    expect(peersOf(named('a'))).toEqual(expect.arrayContaining(['P0', 'P1']))
+  })
+
   it('keeps the freshest of a key', () => {
     open({ maxOfKey: 3 })
     const ages = [50, 10, 40, 30, 20, 60]

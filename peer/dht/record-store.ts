@@ -1,7 +1,18 @@
 import type { Clock } from '../../common/clock.ts'
 import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
+import { type PeerContact, sameAddress } from '../contact.ts'
+import { sameHost } from '../overlay/reachable.ts'
 import type { RecordKey, RingRecord } from './protocol.ts'
-import { type Address, RecordRoom, type RoomOptions, type Tally } from './record-room.ts'
+import {
+  type Address,
+  type Bringer,
+  isOwn,
+  RecordRoom,
+  type RoomOptions,
+  type Source,
+  sourceAt,
+  tallyKey,
+} from './record-room.ts'
 import { type Member, placeOfContent, placeOfName, type RingId, within } from './ring.ts'
 
 export interface RecordStoreOptions extends RoomOptions {
@@ -16,6 +27,7 @@ const DEFAULTS: RecordStoreOptions = {
   maxRecords: 200_000,
   maxOfProvider: 50_000,
   maxOfGiver: 100_000,
+  maxOfParty: 100_000,
   maxOfKey: 100,
 }
 /** Records in one answer. */
@@ -29,8 +41,7 @@ interface Entry {
   readonly content: ContentId
   size: number
   address: Address
-  /** who brought it; undefined: the provider itself */
-  giver: Tally | undefined
+  bringer: Bringer
   /** when the provider said so, on this member's clock */
   saidAt: number
   /** grows with each entry, in the order in which they came */
@@ -44,8 +55,9 @@ export function placeOfRecord({ key, name, content }: Pick<RingRecord, 'key' | '
 
 /**
  * The records that this member keeps for others, and its own where it is responsible for them. Anyone may bring any: so
- * nobody, whether as provider or as giver, can take more than its bound, and where there is no room what is new is refused,
- * not what is there pushed out. A word that is replayed is no younger for it. Memory: some 400 bytes a record.
+ * nobody, whether as provider, as giver or as a machine, can take more than its bound, and where there is no room what is
+ * new is refused, not what is there pushed out. One that bears another's name at another host is another provider: it
+ * changes nothing that is kept of the first. A word that is replayed is no younger for it. Memory: some 400 bytes a record.
  */
 export class RecordStore {
   readonly #clock: Clock
@@ -73,8 +85,12 @@ export class RecordStore {
     return this.#serial
   }
 
-  /** @returns how many of them are held now: also those of which a word as young was held already */
-  store(records: readonly RingRecord[], from: Pick<Member, 'peer'>): number {
+  /**
+   * @param seen the host that the call of `from` came from
+   * @returns how many of them are held now: also those of which a word as young was held already
+   */
+  store(records: readonly RingRecord[], from: Pick<Member, 'peer' | 'host'>, seen = from.host): number {
+    const source = sourceAt(from.peer, seen)
     let kept = 0
     let isSwept = false
     for (const record of records) {
@@ -83,21 +99,25 @@ export class RecordStore {
         this.expire()
         isSwept = true
       }
-      if (this.#keep(record, from.peer)) kept++
+      if (this.#keep(record, source)) kept++
     }
     return kept
   }
 
-  /** Forgets records of the provider that says so itself; what others say of them changes nothing. @returns how many */
-  withdraw(records: readonly RingRecord[], from: Pick<Member, 'peer'>): number {
+  /**
+   * Forgets records of the provider that says so itself, at its host; what others say of them changes nothing.
+   * @returns how many
+   */
+  withdraw(records: readonly RingRecord[], from: Pick<Member, 'peer' | 'host'>): number {
     let forgotten = 0
     for (const record of records) {
       if (record.provider.peer !== from.peer) continue
       const place = placeOfRecord(record)
-      const entry = this.#places.get(place)?.find((held) => isSame(held, record))
-      if (!entry) continue
-      this.#drop(place, entry)
-      forgotten++
+      const isIts = (entry: Entry) => isSame(entry, record) && sameHost(entry.address.contact.host, from.host)
+      for (const entry of this.#places.get(place)?.filter(isIts) ?? []) {
+        this.#drop(place, entry)
+        forgotten++
+      }
     }
     return forgotten
   }
@@ -125,7 +145,8 @@ export class RecordStore {
 
   /** The same less those where nothing came since `serial` that another than its provider brought; nor counts what `but` brought. */
   handedSince(serial: number, but: PeerId, from: RingId, to: RingId): RingId[] {
-    const isNew = ({ giver, serial: came }: Entry) => giver !== undefined && came > serial && giver.peer !== but
+    const isNew = ({ bringer: { giver }, serial: came }: Entry) =>
+      giver !== undefined && came > serial && giver.peer !== but
     return this.placesIn(from, to).filter((place) => this.#places.get(place)?.some(isNew))
   }
 
@@ -162,31 +183,44 @@ export class RecordStore {
     }
   }
 
-  #keep(record: RingRecord, from: PeerId): boolean {
+  #keep(record: RingRecord, from: Source): boolean {
     const now = this.#clock.now()
     const saidAt = now - Math.max(0, record.ageMs)
     // Also where the age is no number.
     if (!(now - saidAt < this.#options.ttlMs)) return false
     const place = placeOfRecord(record)
-    const entries = this.#places.get(place)
-    const held = entries?.find((entry) => isSame(entry, record))
+    const held = this.#held(place, record, from)
     if (held) {
       if (saidAt > held.saidAt) this.#renew(held, record, from, saidAt)
       return true
     }
+    const entries = this.#places.get(place)
     const { maxOfKey } = this.#options
     if (entries && entries.length >= maxOfKey) this.#dropExpired(place, entries, now)
     const isFull = entries !== undefined && entries.length >= maxOfKey
-    const leaves = isFull ? leastWorth(entries, record.provider.peer, saidAt) : undefined
+    const leaves = isFull ? leastWorth(entries, record.provider, from, saidAt) : undefined
     if ((isFull && !leaves) || !this.#room.holds(record.name) || !this.#room.allows(record, from)) return false
     if (leaves) this.#drop(place, leaves)
     this.#add(place, record, from, saidAt)
     return true
   }
 
-  #add(place: RingId, { key, name, content, size, provider }: RingRecord, from: PeerId, saidAt: number): void {
-    const { address, giver } = this.#room.enter(name, provider, from)
-    const entry = { key, name, content, size, address, giver, saidAt, serial: ++this.#serial }
+  /** The same word of the same provider: at the same address, or, where it says so itself, at the same host. */
+  #held(place: RingId, record: RingRecord, from: Source): Entry | undefined {
+    const { provider } = record
+    const byItself = isOwn(provider, from)
+    const isThere = ({ contact }: Address) =>
+      sameAddress(contact, provider) || (byItself && sameHost(contact.host, provider.host))
+    const [held, ...others] = (this.#places.get(place) ?? []).filter(
+      (entry) => isSame(entry, record) && isThere(entry.address),
+    )
+    for (const other of others) this.#drop(place, other)
+    return held
+  }
+
+  #add(place: RingId, { key, name, content, size, provider }: RingRecord, from: Source, saidAt: number): void {
+    const { address, bringer } = this.#room.enter(name, provider, from)
+    const entry = { key, name, content, size, address, bringer, saidAt, serial: ++this.#serial }
     this.#size++
     const entries = this.#places.get(place)
     // A list of one takes as much room as it needs; one that grows, more.
@@ -194,15 +228,19 @@ export class RecordStore {
     else this.#places.set(place, [entry])
   }
 
-  #renew(entry: Entry, { name, size, provider }: RingRecord, from: PeerId, saidAt: number): void {
-    // What the provider said itself once stays its own, so that nobody's bound is used up by what another brings again.
-    const giver = entry.giver === undefined || provider.peer === from ? provider.peer : entry.giver.peer
-    const before = { name, address: entry.address, giver: entry.giver }
-    const after = this.#room.enter(name, provider, giver)
-    entry.size = size
-    entry.address = after.address
-    entry.giver = after.giver
+  /** What the provider said itself once stays its own, so that nobody's bound is used up by what another brings again. */
+  #renew(entry: Entry, record: RingRecord, from: Source, saidAt: number): void {
+    const { name, size, provider } = record
+    const byItself = isOwn(provider, from)
+    const wasGiven = entry.bringer.giver !== undefined
     entry.saidAt = saidAt
+    if (byItself || wasGiven) entry.size = size
+    if (!byItself) return
+    const before = { name, address: entry.address, bringer: entry.bringer }
+    const isIts = wasGiven && this.#room.allows(record, from)
+    const { address, bringer } = this.#room.enter(name, provider, isIts ? from : entry.bringer)
+    entry.address = address
+    entry.bringer = bringer
     this.#room.leave(before)
   }
 
@@ -229,7 +267,7 @@ export class RecordStore {
 }
 
 function isSame({ address, name, content }: Entry, record: RingRecord): boolean {
-  return address.tally.peer === record.provider.peer && name === record.name && content === record.content
+  return address.contact.peer === record.provider.peer && name === record.name && content === record.content
 }
 
 function recordOf({ key, name, content, size, address, saidAt }: Entry, now: number): RingRecord {
@@ -237,19 +275,38 @@ function recordOf({ key, name, content, size, address, saidAt }: Entry, now: num
 }
 
 /**
- * Which makes room where a key has as many as it may: of the provider with the most of them, the oldest; so one provider
- * under many names can't push out the others. Undefined where that is the new one.
+ * Which makes room where a key has as many as it may: of the machine that brought the most of them the provider with the
+ * most of those, of these the oldest; so neither a provider under many names nor a machine as many providers can push out
+ * the others. Undefined where that is the new one.
  */
-function leastWorth(entries: readonly Entry[], provider: PeerId, saidAt: number): Entry | undefined {
-  const counts = new Map([[provider, 1]])
-  for (const { address } of entries) counts.set(address.tally.peer, (counts.get(address.tally.peer) ?? 0) + 1)
+function leastWorth(
+  entries: readonly Entry[],
+  { peer, host }: PeerContact,
+  { party }: Source,
+  saidAt: number,
+): Entry | undefined {
+  const all: Candidate[] = entries.map((entry) => {
+    const { address, bringer } = entry
+    return { entry, party: bringer.party, provider: address.tally.key, saidAt: entry.saidAt }
+  })
+  all.push({ entry: undefined, party, provider: tallyKey(peer, host), saidAt })
+  const ofParty = mostCommon(all, (candidate) => candidate.party)
+  const ofProvider = mostCommon(ofParty, (candidate) => candidate.provider)
+  return ofProvider.reduceRight((least, candidate) => (candidate.saidAt < least.saidAt ? candidate : least)).entry
+}
+
+interface Candidate {
+  /** undefined: the new one */
+  readonly entry: Entry | undefined
+  readonly party: string
+  readonly provider: string
+  readonly saidAt: number
+}
+
+/** Those of which there are the most of one kind. */
+function mostCommon<T>(all: readonly T[], kindOf: (one: T) => string): T[] {
+  const counts = new Map<string, number>()
+  for (const one of all) counts.set(kindOf(one), (counts.get(kindOf(one)) ?? 0) + 1)
   const most = Math.max(...counts.values())
-  let least: Entry | undefined
-  let oldest = counts.get(provider) === most ? saidAt : Number.POSITIVE_INFINITY
-  for (const entry of entries) {
-    if (counts.get(entry.address.tally.peer) !== most || entry.saidAt >= oldest) continue
-    least = entry
-    oldest = entry.saidAt
-  }
-  return least
+  return all.filter((one) => counts.get(kindOf(one)) === most)
 }

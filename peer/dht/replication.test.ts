@@ -217,7 +217,7 @@ describe('a member joins', () => {
     const records = await ring.publish(100)
     ring.join()
     ring.converge()
-    for (const { records: store } of ring.nodes) store.withdraw(records.slice(50), { peer: 'X' as PeerId })
+    for (const { records: store } of ring.nodes) store.withdraw(records.slice(50), records[0]!.provider)
     await ring.tick()
     expect(namesOf(ring.sent).filter((name) => Number(name.slice(1)) >= 50)).toEqual([])
     expect(ring.lost(records.slice(0, 50))).toEqual([])

@@ -271,6 +271,52 @@ describe('whoever asks for an exchange', () => {
     a.exchange.onExchange(at(3), [], false)
   })
 
+  test('is counted by where it calls from, whatever host it tells', async () => {
+    const world = new World()
+    const a = world.peer(at(1))
+    let served = 0
+    for (let n = 0; n < 1000; n++)
+      try {
+        a.exchange.onExchange(at(100 + n), [], true, host(2))
+        served++
+      } catch {}
+    expect(served).toBe(20)
+    // Its words are those of one teller, and its wishes for links those of one party.
+    expect(a.book.list()).toHaveLength(20)
+    for (let n = 100; n < 120; n++) a.book.seen(at(n))
+    expect(a.links.list()).toHaveLength(2)
+  })
+
+  test('can not make this peer call a machine where nobody answers again and again', async () => {
+    const world = new World()
+    const a = world.peer(at(1))
+    a.book.seen(at(2))
+    world.network.settle(at(2), { overlay: { onExchange: () => ({ self: at(2), peers: [] }) } })
+    const victim = (n: number) => ({ ...at(9, `v${n}`), grpcPort: 1000 + n })
+    const calls: number[] = []
+    for (let n = 0; n < 600; n++) {
+      const liar = at(200 + (n % 20), `l${n}`)
+      const before = world.network.traffic.calls.exchange ?? 0
+      a.exchange.onExchange(
+        { ...victim(1000 + n) },
+        told(...Array.from({ length: 30 }, (_, i) => victim(n * 30 + i))),
+        false,
+        liar.host,
+      )
+      await a.tick()
+      // One of them goes to the one that is alive.
+      calls.push((world.network.traffic.calls.exchange ?? 0) - before - 1)
+      await world.clock.runUntil(world.clock.now() + 1000)
+    }
+    const minutes = world.clock.now() / 60_000
+    expect(calls.reduce((sum, count) => sum + count, 0)).toBeLessThanOrEqual(4 + Math.ceil(minutes))
+    // Others that are told of meanwhile are tried as ever.
+    world.peer(at(7))
+    a.book.heard(told(at(7)), host(2))
+    await a.tick()
+    expect(standings(a.book)).toMatchObject({ p7: 'alive' })
+  }, 20_000)
+
   test('of 100,000 parties leaves the book within its bounds', () => {
     const world = new World()
     const a = world.peer(at(1))

@@ -35,6 +35,11 @@ const FEW = 3
 const PAUSE_MS = { quiet: 60_000, growing: 10_000, urgent: 2000 }
 /** Exchanges that one party may ask for. */
 const ASKED = { perSecond: 1, atOnce: 20 }
+/**
+ * Addresses that were only told of at one machine, which may be nobody's: after so many that did not answer, no further one
+ * is tried there for a time. Without it, one message would make this peer call a stranger 32 times.
+ */
+const UNANSWERED = { perSecond: 1 / 60, atOnce: 4 }
 /** The book is written at most this often, and where it is the same, so often nevertheless, ms: with when who was seen. */
 const SAVE_MS = { changed: 5000, same: 600_000 }
 
@@ -42,13 +47,17 @@ const SAVE_MS = { changed: 5000, same: 600_000 }
 export class Exchange implements OverlayHandlers {
   readonly #deps: ExchangeDeps
   readonly #limits: PartyLimits
+  readonly #unanswered: PartyLimits
   #tickedAt = Number.NEGATIVE_INFINITY
   #savedAt: number
   #savedChanges = 0
+  /** those tried of late that were only told of */
+  #rumours: ReadonlySet<PeerContact> = new Set()
 
   constructor(deps: ExchangeDeps) {
     this.#deps = deps
     this.#limits = new PartyLimits(ASKED, () => deps.clock.now())
+    this.#unanswered = new PartyLimits(UNANSWERED, () => deps.clock.now())
     this.#savedAt = deps.clock.now()
   }
 
@@ -93,14 +102,14 @@ export class Exchange implements OverlayHandlers {
   }
 
   /** @throws NetworkError `limited` */
-  onExchange(from: PeerContact, peers: readonly Acquaintance[], linked: boolean): Introduction {
+  onExchange(from: PeerContact, peers: readonly Acquaintance[], linked: boolean, seen = from.host): Introduction {
     const { book, links, self } = this.#deps
-    if (!this.#limits.take(askedBy(from.host, from.peer)))
+    if (!this.#limits.take(askedBy(seen, from.peer)))
       throw new NetworkError('limited', 'too many introductions: try again in a second')
-    book.heard([{ contact: from, ageMs: 0 }, ...peers.slice(0, MAX_TOLD - 1)], from.host)
-    if (linked && from.peer !== self().peer) links.asked(from)
+    book.heard([{ contact: from, ageMs: 0 }, ...peers.slice(0, MAX_TOLD - 1)], seen)
+    if (linked && from.peer !== self().peer) links.asked(from, seen)
     if (!book.contactOf(from.peer)) this.#nudge()
-    return { self: self(), peers: book.tell(TOLD, from.host, from.peer) }
+    return { self: self(), peers: book.tell(TOLD, seen, from.peer) }
   }
 
   /** Remembers the known peers; to be called at the end. */
@@ -114,10 +123,27 @@ export class Exchange implements OverlayHandlers {
   /** Both kinds in turn, so that many of one do not hold up the other. */
   #toTry(): PeerContact[] {
     const { book } = this.#deps
-    const untried = book.untried(TRIED)
+    const untried = this.#worthTrying()
+    this.#rumours = new Set(untried)
     const lost = book.lost(TRIED)
     const both = untried.flatMap((contact, i) => [contact, ...lost.slice(i, i + 1)])
     return [...both, ...lost.slice(untried.length)].slice(0, TRIED)
+  }
+
+  /** Of those only told of. Where nobody answers, those that are left count as tried: else they would keep out others. */
+  #worthTrying(): PeerContact[] {
+    const { book } = this.#deps
+    const worth: PeerContact[] = []
+    const ofParty = new Map<string, number>()
+    for (const contact of book.untried(Number.POSITIVE_INFINITY)) {
+      if (worth.length === TRIED) break
+      const party = askedBy(contact.host, contact.peer)
+      const left = ofParty.get(party) ?? this.#unanswered.left(party)
+      ofParty.set(party, left - 1)
+      if (left > 0) worth.push(contact)
+      else book.missed(contact)
+    }
+    return worth
   }
 
   async #askAll(contacts: readonly PeerContact[], signal: AbortSignal): Promise<void> {
@@ -142,7 +168,9 @@ export class Exchange implements OverlayHandlers {
       book.heard(peers, to.host)
     } catch (error) {
       // One that has too much to do is there.
-      if (!signal.aborted && asNetworkError(error).code !== 'limited') book.missed(to)
+      if (signal.aborted || asNetworkError(error).code === 'limited') return
+      book.missed(to)
+      if (this.#rumours.has(to)) this.#unanswered.take(askedBy(to.host, to.peer))
     }
   }
 

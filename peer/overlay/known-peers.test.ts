@@ -88,6 +88,18 @@ describe('the book of known peers', () => {
     expect(book.untried(9)).toEqual([])
   })
 
+  test('lets nobody take the place of one that is alive by answering to its name elsewhere', () => {
+    const { book } = open()
+    book.seen(at('a', '10.0.0.2'))
+    book.seen(at('a', '10.6.6.6'))
+    expect(book.alive(9)).toEqual([at('a', '10.0.0.2')])
+    expect(book.doubted()).toEqual(at('a', '10.0.0.2'))
+    book.missed(at('a', '10.0.0.2'))
+    expect(book.untried(9)).toEqual([at('a', '10.6.6.6')])
+    book.seen(at('a', '10.6.6.6'))
+    expect(book.alive(9)).toEqual([at('a', '10.6.6.6')])
+  })
+
   test('replaces whoever was thought to be at an address by who answers there', () => {
     const { book } = open()
     book.seen(at('a', '10.0.0.2'))

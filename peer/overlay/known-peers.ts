@@ -132,7 +132,13 @@ export class PeerBook implements KnownPeers {
     }
     if (this.#isSelf(contact)) return
     // Whoever was thought to be there is not.
-    for (const [peer, other] of this.#entries) if (isSame(other.contact, contact)) this.#entries.delete(peer)
+    for (const [peer, other] of this.#entries)
+      if (other !== entry && isSame(other.contact, contact)) this.#entries.delete(peer)
+    // Another's name is no way into its place: the one that is known is asked first.
+    if (entry?.standing === 'alive' && !isSame(entry.contact, contact)) {
+      entry.elsewhere ??= contact
+      return
+    }
     const old = this.#entries.get(contact.peer)
     this.#entries.delete(contact.peer)
     const entered = this.#makeRoom(contact, undefined, false)

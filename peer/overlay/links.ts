@@ -30,7 +30,7 @@ export class Links {
   readonly #own = new Map<PeerId, number>()
   /** of these, those chosen among few */
   readonly #makeshift = new Set<PeerId>()
-  readonly #asked = new Map<PeerId, { readonly contact: PeerContact; at: number }>()
+  readonly #asked = new Map<PeerId, { readonly party: string | undefined; at: number }>()
 
   constructor(deps: { book: PeerBook; clock: Clock }) {
     this.#book = deps.book
@@ -58,7 +58,7 @@ export class Links {
       this.#makeshift.clear()
     }
     // Those that asked are neighbours anyway.
-    for (const { peer } of [...preferred, ...alive.filter((contact) => !this.#asked.has(contact.peer))]) {
+    for (const { peer } of [...preferred, ...this.#spread(alive.filter(({ peer }) => !this.#asked.has(peer)))]) {
       if (this.#own.size >= MAX_OWN) return
       if (this.#own.has(peer) || !this.#book.contactOf(peer)) continue
       this.#own.set(peer, Number.NEGATIVE_INFINITY)
@@ -66,18 +66,33 @@ export class Links {
     }
   }
 
-  /** Somebody would be a neighbour. It is one as soon as it answers itself. */
-  asked(contact: PeerContact): void {
+  /** Those of parties to which there are few links first: a party with many names is not all neighbours. */
+  #spread(contacts: readonly PeerContact[]): PeerContact[] {
+    const links = new Map<string, number>()
+    const rankOf = ({ host }: PeerContact) => {
+      const party = partyOf(host)
+      if (party === undefined) return 0
+      const before = links.get(party) ?? 0
+      links.set(party, before + 1)
+      return before
+    }
+    for (const contact of this.list()) rankOf(contact)
+    const ranked = contacts.map((contact) => ({ contact, rank: rankOf(contact) }))
+    return ranked.sort((a, b) => a.rank - b.rank).map(({ contact }) => contact)
+  }
+
+  /** Somebody whose call came from `seen` (a host) would be a neighbour. It is one as soon as it answers itself. */
+  asked({ peer }: PeerContact, seen: string): void {
     this.#forget()
-    const entry = this.#asked.get(contact.peer)
+    const entry = this.#asked.get(peer)
     if (entry) {
       entry.at = this.#clock.now()
       return
     }
-    const party = partyOf(contact.host)
-    const ofParty = [...this.#asked.values()].filter((other) => partyOf(other.contact.host) === party)
+    const party = partyOf(seen)
+    const ofParty = [...this.#asked.values()].filter((other) => other.party === party)
     if (this.#asked.size >= MAX_ASKED || (party !== undefined && ofParty.length >= MAX_OF_PARTY)) return
-    this.#asked.set(contact.peer, { contact, at: this.#clock.now() })
+    this.#asked.set(peer, { party, at: this.#clock.now() })
   }
 
   /** Those of its own that are to be told so again. */

@@ -1,6 +1,6 @@
 import { isLoopback, oneParty } from '../../common/address.ts'
-import type { PeerId } from '../../common/ids.ts'
 import { Bucket, type Rate } from '../../common/bucket.ts'
+import type { PeerId } from '../../common/ids.ts'
 
 /** Parties counted at a time. Where so many asked of late, no further one is served until they have calmed down. */
 const MAX_PARTIES = 2000
@@ -27,6 +27,11 @@ export class PartyLimits {
       this.#buckets.set(party, bucket)
     }
     return bucket.take()
+  }
+
+  /** How many times this party may ask now, as far as it is counted. */
+  left(party: string): number {
+    return this.#buckets.get(party)?.left ?? this.#rate.atOnce
   }
 
   #forget(): void {

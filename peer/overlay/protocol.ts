@@ -29,8 +29,11 @@ export interface OverlayNetwork {
 }
 
 export interface OverlayHandlers {
-  /** `from` told its own contact: an address to be tried, not trusted. */
-  onExchange(from: PeerContact, peers: readonly Acquaintance[], linked: boolean): Introduction
+  /**
+   * @param from told its own contact: an address to be tried, not trusted
+   * @param seen the host that its call came from
+   */
+  onExchange(from: PeerContact, peers: readonly Acquaintance[], linked: boolean, seen: string): Introduction
 }
 
 /** Peers told of in one message. */

@@ -45,8 +45,8 @@ export class ScriptedMember implements RingHandlers {
   found: RingFound = { records: [], more: false, predecessor: undefined }
   kept: ((records: readonly RingRecord[]) => number) | undefined
 
-  async onStabilize(from: Member): Promise<RingView> {
-    this.asked.push(['stabilize', from])
+  async onStabilize(...from: Parameters<RingHandlers['onStabilize']>): Promise<RingView> {
+    this.asked.push(['stabilize', ...from])
     return this.view
   }
 
@@ -60,8 +60,9 @@ export class ScriptedMember implements RingHandlers {
     return this.found
   }
 
-  onStore(from: Member, records: readonly RingRecord[], withdraw: readonly RingRecord[]): number {
-    this.asked.push(['store', from, records, withdraw])
+  onStore(...given: Parameters<RingHandlers['onStore']>): number {
+    this.asked.push(['store', ...given])
+    const [, records] = given
     return this.kept?.(records) ?? records.length
   }
 

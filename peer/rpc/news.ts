@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks'
+import { Bucket } from '../../common/bucket.ts'
 import { NetworkError } from '../../common/errors.ts'
 import { areRuns, lengthOf, type Runs } from '../transfer/runs.ts'
-import { Bucket } from '../../common/bucket.ts'
 
 /** Bytes of a message that is neither a frame nor tells of pieces: 64 contacts, a reason. */
 const MAX_TALK = 8 * 1024

@@ -5,7 +5,7 @@ import type { Logger } from '../../common/log.ts'
 import type { PeerContact } from '../contact.ts'
 import type { FloodHandlers } from '../flood/protocol.ts'
 import type { OverlayHandlers } from '../overlay/protocol.ts'
-import { answering, failed } from './answering.ts'
+import { answering, callerOf, failed } from './answering.ts'
 import {
   acquaintancesOfWire,
   answerToWire,
@@ -16,7 +16,6 @@ import {
   type WireQuery,
   type WireQueryAnswer,
 } from './overlay-codec.ts'
-import { callerOfWire } from './peer-codec.ts'
 
 export interface OverlayServiceDeps {
   overlay: OverlayHandlers
@@ -38,10 +37,9 @@ export class OverlayServiceHandlers {
   readonly exchange = answering<WireIntroduction, WireIntroduction>(
     () => this.#deps.log,
     ({ self: wire, peers, linked }, call) => {
-      const seen = hostOf(call.getPeer())
-      const from = callerOfWire(wire, seen)
-      const told = acquaintancesOfWire(peers, { seen: seen ?? from.host, self: from })
-      const { self, peers: others } = this.#deps.overlay.onExchange(from, told, linked)
+      const caller = callerOf(wire, call)
+      const told = acquaintancesOfWire(peers, caller)
+      const { self, peers: others } = this.#deps.overlay.onExchange(caller.self, told, linked, caller.seen)
       return introductionToWire(self, others, false)
     },
   )

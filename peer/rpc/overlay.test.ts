@@ -15,7 +15,7 @@ import {
   MAX_HITS,
   MAX_HITS_MESSAGE,
 } from '../flood/protocol.ts'
-import { type Acquaintance, type Introduction, MAX_TOLD } from '../overlay/protocol.ts'
+import { type Acquaintance, type Introduction, MAX_TOLD, type OverlayHandlers } from '../overlay/protocol.ts'
 import { boundCalls, streamBeneath } from './beneath.ts'
 import { RpcClients } from './client.ts'
 import { CONTENT, contact, hit, query } from './network.fixture.ts'
@@ -59,7 +59,7 @@ afterAll(async () => {
 const overlay = new GrpcOverlay({ clients, self: () => p2 })
 
 interface Asked {
-  introductions: [from: PeerContact, peers: readonly Acquaintance[], linked: boolean][]
+  introductions: Parameters<OverlayHandlers['onExchange']>[]
   queries: { from: FloodSender; query: FloodQuery; signal: AbortSignal }[]
 }
 
@@ -113,7 +113,14 @@ describe('an introduction', () => {
     const asked = await serve(nothing, told)
     const heard = [{ contact: contact('P4', '2001:db8::4'), ageMs: 0 }]
     expect(await overlay.exchange(p1, heard, true, signal)).toEqual({ self: p1, peers: told })
-    expect(asked.introductions).toEqual([[p2, heard, true]])
+    expect(asked.introductions).toEqual([[p2, heard, true, '127.0.0.1']])
+  })
+
+  test('comes with the host that it is called from, whatever its caller tells', async () => {
+    const asked = await serve()
+    p2 = contact('P2', '10.6.6.6')
+    await overlay.exchange(p1, [], false, signal)
+    expect(asked.introductions).toEqual([[p2, [], false, '127.0.0.1']])
   })
 
   test('from a peer that says it is where none can be leads to where its call comes from', async () => {

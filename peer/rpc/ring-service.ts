@@ -1,12 +1,12 @@
-import { hostOf } from '../../common/address.ts'
 import { NetworkError } from '../../common/errors.ts'
 import { printable } from '../../common/ids.ts'
 import type { Logger } from '../../common/log.ts'
 import type { PeerContact } from '../contact.ts'
 import { MAX_RECORDS, type RingHandlers } from '../dht/protocol.ts'
 import { memberOf } from '../dht/ring.ts'
-import { answering, type Caller } from './answering.ts'
-import { callerOfWire, type Teller, type WirePeer } from './peer-codec.ts'
+import { sameHost } from '../overlay/reachable.ts'
+import { answering, type Caller, callerOf } from './answering.ts'
+import type { Teller, WirePeer } from './peer-codec.ts'
 import {
   findOfWire,
   foundToWire,
@@ -37,8 +37,8 @@ export class RingServiceHandlers {
   }
 
   readonly stabilize = this.#answering<WireCall, WireView>(async ({ from }, call) => {
-    const { self } = this.#caller(from, call)
-    return viewToWire(await this.#deps.ring.onStabilize(memberOf(self)))
+    const { self, seen } = this.#caller(from, call)
+    return viewToWire(await this.#deps.ring.onStabilize(memberOf(self), seen))
   })
 
   readonly step = this.#answering<{ to: string; key: Buffer }, WireStep>(({ key }) =>
@@ -53,13 +53,17 @@ export class RingServiceHandlers {
     if (records.length + withdraw.length > MAX_RECORDS)
       throw new NetworkError('too_large', `one request has ${MAX_RECORDS} records at most`)
     const caller = this.#caller(from, call)
+    const { self, seen } = caller
     // Nobody takes back what another one said.
-    const own = recordsOfWire(withdraw, caller).filter(({ provider }) => provider.peer === caller.self.peer)
-    return { kept: this.#deps.ring.onStore(memberOf(caller.self), recordsOfWire(records, caller), own) }
+    const gone = isSeenAtHome(caller) ? recordsOfWire(withdraw, caller) : []
+    const own = gone.filter(({ provider }) => provider.peer === self.peer)
+    return { kept: this.#deps.ring.onStore(memberOf(self), recordsOfWire(records, caller), own, seen) }
   })
 
   readonly leave = this.#answering<WireCall, object>(({ from }, call) => {
-    this.#deps.ring.onLeave(memberOf(this.#caller(from, call).self))
+    const caller = this.#caller(from, call)
+    // Of one that calls from elsewhere it is found out in time: it is not asked any more where it does not answer.
+    if (isSeenAtHome(caller)) this.#deps.ring.onLeave(memberOf(caller.self))
     return {}
   })
 
@@ -78,10 +82,15 @@ export class RingServiceHandlers {
   }
 
   #caller(from: WirePeer | null, call: Caller): Teller {
-    const seen = hostOf(call.getPeer())
-    const self = callerOfWire(from, seen)
-    if (self.peer === this.#deps.self().peer)
-      throw new NetworkError('conflict', `${self.peer} is this peer: each has an id of its own`)
-    return { seen: seen ?? self.host, self }
+    const caller = callerOf(from, call)
+    const { peer } = caller.self
+    if (peer === this.#deps.self().peer)
+      throw new NetworkError('conflict', `${peer} is this peer: each has an id of its own`)
+    return caller
   }
+}
+
+/** Whether it calls from the host at which it says it is. */
+function isSeenAtHome({ seen, self }: Teller): boolean {
+  return sameHost(self.host, seen)
 }

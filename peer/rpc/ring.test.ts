@@ -80,7 +80,7 @@ describe('a member is asked', () => {
     await serve()
     there.view = { predecessor: p3, successors: [p4, p3] }
     expect(await ring.stabilize(p1, signal)).toEqual(there.view)
-    expect(there.asked).toEqual([['stabilize', memberOf(p2)]])
+    expect(there.asked).toEqual([['stabilize', memberOf(p2), '127.0.0.1']])
     there.view = { predecessor: undefined, successors: [] }
     expect(await ring.stabilize(p1, signal)).toEqual(there.view)
   })
@@ -112,7 +112,7 @@ describe('a member is asked', () => {
     const records = [record(p2), record(contact('P3', '10.0.0.3'), { key: 'content' })]
     const withdraw = [record(p2, { name: 'old.mkv' as FileName })]
     expect(await ring.store(p1, records, withdraw, signal)).toBe(1)
-    expect(there.asked).toEqual([['store', memberOf(p2), records, withdraw]])
+    expect(there.asked).toEqual([['store', memberOf(p2), records, withdraw, '127.0.0.1']])
   })
 
   test('to let another one go', async () => {
@@ -165,8 +165,8 @@ test.each([
   await ring.store(p1, [record(p2)], [], signal)
   const seen = contact('P2', '127.0.0.1')
   expect(there.asked).toEqual([
-    ['stabilize', memberOf(seen)],
-    ['store', memberOf(seen), [record(seen)], []],
+    ['stabilize', memberOf(seen), '127.0.0.1'],
+    ['store', memberOf(seen), [record(seen)], [], '127.0.0.1'],
   ])
 })
 
@@ -183,6 +183,23 @@ test('nobody takes back what another one said', async () => {
   const own = record(p2)
   await ring.store(p1, [], [own, record(contact('P3', '10.0.0.3'))], signal)
   expect(there.asked[0]![3]).toEqual([own])
+})
+
+test('what one that calls from elsewhere than where it says it is takes back, and its goodbye, count for nothing', async () => {
+  await serve()
+  p2 = contact('P2', '10.0.0.2')
+  const given = record(contact('P3', '10.0.0.3'))
+  await ring.store(p1, [given], [record(p2)], signal)
+  await ring.leave(p1, signal)
+  expect(there.asked).toEqual([['store', memberOf(p2), [given], [], '127.0.0.1']])
+  // Loopback has many addresses.
+  p2 = contact('P2', '127.9.9.9')
+  await ring.store(p1, [], [record(p2)], signal)
+  await ring.leave(p1, signal)
+  expect(there.asked.slice(1)).toEqual([
+    ['store', memberOf(p2), [], [record(p2)], '127.0.0.1'],
+    ['leave', memberOf(p2)],
+  ])
 })
 
 test('a caller that has no port, no id or no contact at all is refused', async () => {

@@ -87,11 +87,11 @@ export class SimulatedNetwork {
     const call = <T>(verb: string, to: Member, answer: (there: RingHandlers) => T | Promise<T>, signal: AbortSignal) =>
       this.#call(`ring.${verb}`, self, to, to.peer, ({ ring }) => answer(provided(ring)), signal)
     return {
-      stabilize: (to, signal) => call('stabilize', to, (there) => there.onStabilize(self), signal),
+      stabilize: (to, signal) => call('stabilize', to, (there) => there.onStabilize(self, self.host), signal),
       step: (to, key, signal) => call('step', to, (there) => there.onStep(key), signal),
       find: (to, key, of, signal) => call('find', to, (there) => there.onFind(key, of), signal),
       store: (to, records, withdraw, signal) =>
-        call('store', to, (there) => there.onStore(self, records, withdraw), signal),
+        call('store', to, (there) => there.onStore(self, records, withdraw, self.host), signal),
       leave: (to, signal) => call('leave', to, (there) => there.onLeave(self), signal),
     }
   }
@@ -104,7 +104,7 @@ export class SimulatedNetwork {
           self,
           to,
           undefined,
-          ({ overlay }) => provided(overlay).onExchange(self, peers, linked),
+          ({ overlay }) => provided(overlay).onExchange(self, peers, linked, self.host),
           signal,
         ),
     }
