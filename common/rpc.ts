@@ -1,3 +1,5 @@
+import type { EventEmitter } from 'node:events'
+import type { Socket } from 'node:net'
 import {
   ChannelCredentials,
   type ChannelOptions,
@@ -98,23 +100,44 @@ export function createRpcServer(interceptors: ServerInterceptor[] = []): Server 
 export function listenRpc(server: Server, ip: string, port: number): Promise<number> {
   return new Promise((resolve, reject) => {
     server.bindAsync(hostPort(ip, port), ServerCredentials.createInsecure(), (error, bound) => {
-      if (!error) return resolve(bound)
+      if (!error) {
+        holdConnections(server)
+        return resolve(bound)
+      }
       const errno = /EADDRINUSE|EADDRNOTAVAIL|EACCES/.exec(error.message)?.[0]
       reject(listenFailure(errno ? Object.assign(error, { code: errno }) : error, ip, port, '--grpc-port'))
     })
   })
 }
 
-/** Lets running calls end for up to `graceMs`, then cuts them. */
+/** Lets running calls end for up to `graceMs`, then cuts them, and the connections of clients that hang. */
 export function closeRpc(server: Server, graceMs = 2000): Promise<void> {
   return new Promise((resolve) => {
-    const cut = setTimeout(() => server.forceShutdown(), graceMs)
+    const cut = setTimeout(() => {
+      server.forceShutdown()
+      for (const socket of connections.get(server) ?? []) socket.destroy()
+    }, graceMs)
     server.tryShutdown(() => {
       clearTimeout(cut)
       server.forceShutdown()
       resolve()
     })
   })
+}
+
+/** Those to each server: a session that has said goodbye waits for that of its client, for ever where that hangs. */
+const connections = new WeakMap<Server, Set<Socket>>()
+
+/** grpc-js has no public way to its HTTP/2 servers; a test holds this one. */
+function holdConnections(server: Server): void {
+  const { http2Servers } = server as unknown as { http2Servers: Map<EventEmitter, unknown> }
+  const sockets = connections.get(server) ?? new Set<Socket>()
+  connections.set(server, sockets)
+  for (const http2 of http2Servers.keys())
+    http2.on('connection', (socket: Socket) => {
+      sockets.add(socket)
+      socket.once('close', () => sockets.delete(socket))
+    })
 }
 
 type ProtoFile = 'files.proto' | 'transfer.proto' | 'ring.proto' | 'overlay.proto'

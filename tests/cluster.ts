@@ -61,12 +61,12 @@ export class Cluster {
     return `http://127.0.0.1:${this.#maestroPort}`
   }
 
-  /** Starts the Maestro, or starts it again on its old port with its old database. */
-  async startMaestro(): Promise<void> {
+  /** Starts the Maestro, or starts it again with its old database; on its old port, unless it is given one. */
+  async startMaestro(port = this.#maestroPort): Promise<void> {
     const config = MaestroConfig.parse({
       id: 'maestro',
       ip: '127.0.0.1',
-      port: this.#maestroPort,
+      port,
       database: join(this.folder, 'maestro.db'),
       lease_ms: this.#options.leaseMs ?? 3000,
     })
