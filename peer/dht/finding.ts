@@ -51,11 +51,14 @@ export class Finding {
   /** members on the path until the owner answered */
   #until = 0
   #unsure = false
+  readonly #isThorough: boolean
 
-  constructor(deps: FindingDeps, key: RecordKey, of: FileName | ContentId) {
+  /** @param isThorough several replicas of a content are asked, too */
+  constructor(deps: FindingDeps, key: RecordKey, of: FileName | ContentId, isThorough = false) {
     this.#deps = deps
     this.#key = key
     this.#of = of
+    this.#isThorough = isThorough || key === 'name'
     this.#place = key === 'name' ? placeOfName(of as FileName) : placeOfContent(of as ContentId)
   }
 
@@ -102,7 +105,7 @@ export class Finding {
 
   get #isEnough(): boolean {
     const isFound = this.#answers.some(({ records }) => records.length > 0)
-    return this.#answers.length >= COMPARED || (this.#key === 'content' && isFound)
+    return this.#answers.length >= COMPARED || (!this.#isThorough && isFound)
   }
 
   async #ask(member: Member, signal: AbortSignal): Promise<void> {

@@ -120,14 +120,15 @@ export class ChordNode implements RingHandlers {
 
   /**
    * The records of a name or a content.
+   * @param isThorough several replicas of a content are asked, too: the first may have lied
    * @throws NetworkError `unavailable`, `reason`: `ring_broken` where who is responsible can't be reached; `alone` where
    *   there is no ring; `cancelled`
    */
-  async find(key: RecordKey, of: FileName | ContentId, signal: AbortSignal): Promise<RingFinding> {
+  async find(key: RecordKey, of: FileName | ContentId, signal: AbortSignal, isThorough = false): Promise<RingFinding> {
     if (this.state === 'alone')
       throw new NetworkError('unavailable', 'this peer knows no other member of the ring', { reason: 'alone' })
     const own = () => this.#deps.records.find(key, of)
-    return new Finding({ pointers: this.#pointers, calls: this.#calls, own }, key, of).run(signal)
+    return new Finding({ pointers: this.#pointers, calls: this.#calls, own }, key, of, isThorough).run(signal)
   }
 
   /** Says goodbye, so that nobody has to find out. */

@@ -91,8 +91,8 @@ export class RingService implements Component {
   }
 
   /** @throws NetworkError as `ChordNode.find` */
-  find(key: RecordKey, of: FileName | ContentId, signal: AbortSignal): Promise<RingFinding> {
-    return this.#node.find(key, of, signal)
+  find(key: RecordKey, of: FileName | ContentId, signal: AbortSignal, isThorough = false): Promise<RingFinding> {
+    return this.#node.find(key, of, signal, isThorough)
   }
 
   /** Somebody is known now: the next round is at once. */

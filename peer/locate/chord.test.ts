@@ -4,7 +4,7 @@ import { NetworkError } from '../../common/errors.ts'
 import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
 import type { PeerContact } from '../contact.ts'
 import type { FloodHit } from '../flood/protocol.ts'
-import { ChordStrategy, type Confirm, type RingAnswer } from './chord.ts'
+import { ChordStrategy, type Confirm, type RingAnswer, type RingRecords } from './chord.ts'
 import { Locator } from './locator.ts'
 import type { LocateQuery } from './strategy.ts'
 
@@ -109,16 +109,48 @@ describe('a lookup in the ring', () => {
     expect(providers).toMatchObject([{ rest: 'http://10.0.0.4:8000', grpc_port: 50051 }])
   })
 
-  test('asks a provider once, at its youngest address, and never this peer itself', async () => {
-    const moved = { ...contact('P4'), host: '10.9.9.9' }
+  test('asks a provider once at a host, at its youngest port, and never this peer itself', async () => {
+    const moved = { ...contact('P4'), grpcPort: 7000 }
+    const namesake = { ...contact('P4'), host: '10.6.6.6' }
     const asked: string[] = []
     const confirm: Confirm = async function* (at) {
-      asked.push(`${at.peer} ${at.host}`)
+      asked.push(`${at.peer} ${at.host} ${at.grpcPort}`)
       yield* []
     }
     const old = record('P4', A, { ageMs: 90_000 })
-    await locate(answer([old, record('P4', A, { provider: moved }), record('me')]), confirm)
-    expect(asked).toEqual(['P4 10.9.9.9'])
+    const others = [moved, namesake].map((provider) => record('P4', A, { provider }))
+    await locate(answer([old, ...others, record('me')]), confirm)
+    expect(asked).toEqual(['P4 10.0.0.4 7000', 'P4 10.6.6.6 50051'])
+  })
+
+  test('for a content asks more replicas where nobody that the first names has it: it may have lied', async () => {
+    const thorough: (boolean | undefined)[] = []
+    const asked: string[] = []
+    const confirm: Confirm = async function* (at) {
+      asked.push(at.peer)
+      if (at.peer === 'P5') yield hit('P5')
+    }
+    const ring = {
+      find: async (...question: Parameters<RingRecords['find']>) => {
+        thorough.push(question[3])
+        return answer(question[3] ? [record('P4'), record('P5')] : [record('P4')])
+      },
+    }
+    const locate = async (query: LocateQuery) => {
+      const strategy = new ChordStrategy({ ring, confirm, self: 'me' as PeerId })
+      const { providers } = await new Locator(
+        { strategies: () => [strategy], clock: systemClock },
+        { timeoutMs: 50 },
+      ).locate(query)
+      return providers.map(({ peer }) => peer)
+    }
+    expect(await locate(byId)).toEqual(['P5'])
+    expect([thorough, asked]).toEqual([
+      [false, true],
+      ['P4', 'P5'],
+    ])
+    expect(await locate(byName)).toEqual([])
+    expect(thorough).toHaveLength(3)
   })
 
   test('asks 16 providers at most, 8 at a time', async () => {

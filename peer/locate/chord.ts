@@ -26,8 +26,11 @@ interface RingVisit {
 
 /** The ring, as lookups see it. */
 export interface RingRecords {
-  /** @throws NetworkError `unavailable` where no member can be asked (`alone`, `ring_broken`, with the `path` so far) */
-  find(key: RecordKey, of: FileName | ContentId, signal: AbortSignal): Promise<RingAnswer>
+  /**
+   * @param isThorough several replicas of a content are asked, as they are of a name
+   * @throws NetworkError `unavailable` where no member can be asked (`alone`, `ring_broken`, with the `path` so far)
+   */
+  find(key: RecordKey, of: FileName | ContentId, signal: AbortSignal, isThorough?: boolean): Promise<RingAnswer>
 }
 
 /** Asks a peer, at its address, what it has itself. */
@@ -65,10 +68,31 @@ export class ChordStrategy implements LocateStrategy {
 
   async *locate(query: LocateQuery, trace: Trace, signal: AbortSignal): AsyncIterable<Provider> {
     if (query.kind === 'text') return
-    const { records, replicas, hops, unsure } = await this.#find(query, trace, signal)
-    trace.hops = hops
-    const kept = ranked(records.filter((record) => fits(record, query) && record.provider.peer !== this.#deps.self))
-    const asked = [...contactsOf(kept)].slice(0, MAX_PROVIDERS)
+    const answer = await this.#find(query, trace, signal, false)
+    trace.hops = answer.hops
+    const first = candidatesIn(answer.records, query, this.#deps.self)
+    yield* this.#told(answer, first, query, trace, signal)
+    // Of a content one replica was asked. It may have lied, so that nothing is found.
+    if (query.kind !== 'id' || first.length === 0 || first.some(({ confirmed }) => confirmed)) return
+    const more = await this.#find(query, trace, signal, true).catch(() => signal.throwIfAborted())
+    if (!more) return
+    const known = new Set(first.map(({ contact }) => keyOf(contact)))
+    const others = candidatesIn(more.records, query, this.#deps.self).filter(
+      ({ contact }) => !known.has(keyOf(contact)),
+    )
+    if (others.length > 0) yield* this.#told(more, others, query, trace, signal)
+  }
+
+  /** Those of the providers that confirm, those first whose content most replicas name. */
+  async *#told(
+    { replicas, unsure }: RingAnswer,
+    candidates: readonly Candidate[],
+    query: Exact,
+    trace: Trace,
+    signal: AbortSignal,
+  ): AsyncIterable<Provider> {
+    const asked = candidates.slice(0, MAX_PROVIDERS)
+    const kept = candidates.flatMap(({ records }) => records)
     const support = supportOf(kept)
     const supportFor = ({ id }: Provider) => (id === null ? 0 : (support.get(id) ?? 0))
     const most = Math.max(...support.values())
@@ -85,7 +109,7 @@ export class ChordStrategy implements LocateStrategy {
       ...(query.kind === 'name' ? dissent(kept, replicas) : []),
       ...(silent > 0 ? [`${silent} of ${asked.length} provider${asked.length === 1 ? '' : 's'} did not confirm`] : []),
     ]
-    trace.detail = notes.length === 0 ? null : notes.join('; ')
+    trace.detail = [...(trace.detail === null ? [] : [trace.detail]), ...notes].join('; ') || null
     // Who did answer may not be the one that keeps the records.
     if (unsure && silent === asked.length)
       throw new NetworkError(
@@ -95,7 +119,7 @@ export class ChordStrategy implements LocateStrategy {
       )
   }
 
-  async #find(query: Exact, trace: Trace, signal: AbortSignal): Promise<RingAnswer> {
+  async #find(query: Exact, trace: Trace, signal: AbortSignal, isThorough: boolean): Promise<RingAnswer> {
     const told = (path: readonly RingVisit[]) => {
       trace.messages += path.length
       for (const { member, answered } of path) visit(trace, member, answered)
@@ -103,7 +127,7 @@ export class ChordStrategy implements LocateStrategy {
     try {
       const answer = await (query.kind === 'name'
         ? this.#deps.ring.find('name', query.name, signal)
-        : this.#deps.ring.find('content', query.id, signal))
+        : this.#deps.ring.find('content', query.id, signal, isThorough))
       told(answer.path)
       return answer
     } catch (error) {
@@ -153,7 +177,7 @@ export class ChordStrategy implements LocateStrategy {
   }
 }
 
-/** A peer that records name, asked at the address of the youngest of them. */
+/** A peer at a host that records name, asked at the address of the youngest of them. */
 interface Candidate {
   readonly contact: PeerContact
   readonly records: Found[]
@@ -196,16 +220,21 @@ function ranked(records: readonly Found[]): Found[] {
   )
 }
 
-function contactsOf(records: readonly Found[]): Iterable<Candidate> {
-  const candidates = new Map<PeerId, Candidate & { ageMs: number }>()
-  for (const record of records) {
+function candidatesIn(records: readonly Found[], query: Exact, self: PeerId): Candidate[] {
+  const candidates = new Map<string, Candidate & { ageMs: number }>()
+  for (const record of ranked(records.filter((one) => fits(one, query) && one.provider.peer !== self))) {
     const { provider: contact, ageMs } = record
-    const known = candidates.get(contact.peer)
+    const known = candidates.get(keyOf(contact))
     const all = [...(known?.records ?? []), record]
     if (known && known.ageMs <= ageMs) known.records.push(record)
-    else candidates.set(contact.peer, { contact, ageMs, records: all, confirmed: false })
+    else candidates.set(keyOf(contact), { contact, ageMs, records: all, confirmed: false })
   }
-  return candidates.values()
+  return [...candidates.values()]
+}
+
+/** Another one that bears its name elsewhere is another one. */
+function keyOf({ peer, host }: PeerContact): string {
+  return `${peer} ${host}`
 }
 
 /** That replicas name different contents: one may have lied, or missed something. */

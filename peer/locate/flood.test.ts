@@ -152,6 +152,17 @@ describe('a query to the neighbours', () => {
     })
   })
 
+  test("asks no further at a machine where nobody answers, so that a liar can't turn a search against it", async () => {
+    const lies = Array.from({ length: 500 }, (_, i) => {
+      const { provider } = hit(`L${i}`)
+      return hit(`L${i}`, 3, { provider: { ...provider, host: '10.6.6.6', grpcPort: 1000 + i } })
+    })
+    const { searches, asked } = flood([...lies, hit('P9', 3)], { P9: hit('P9') })
+    const { peers } = await locate(searches)
+    expect(peers).toContain('P9')
+    expect(asked.length).toBeLessThanOrEqual(17)
+  })
+
   test('asks 8 providers at a time, however many are named', async () => {
     let running = 0
     let most = 0

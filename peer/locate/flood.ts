@@ -1,6 +1,7 @@
 import { NetworkError } from '../../common/errors.ts'
 import type { PeerId } from '../../common/ids.ts'
 import type { FloodHit, FloodQuery } from '../flood/protocol.ts'
+import { Askings } from '../overlay/party-limits.ts'
 import { type Confirm, providerOf } from './chord.ts'
 import type { LocateQuery, LocateStrategy, Provider, Trace } from './strategy.ts'
 
@@ -51,6 +52,7 @@ export class FloodStrategy implements LocateStrategy {
     const hits = search[Symbol.asyncIterator]()
     let heard = false
     const asked = new Set<string>()
+    const askings = new Askings()
     let unconfirmed = 0
     const confirming = new Set<Promise<Answer>>()
     let next: Promise<Answer> | undefined
@@ -66,7 +68,7 @@ export class FloodStrategy implements LocateStrategy {
           if (!answer.hit) over = true
           else {
             heard = true
-            const checked = this.#check(answer.hit, asked, query, trace, signal)
+            const checked = this.#check(answer.hit, asked, askings, query, trace, signal)
             if (checked) {
               const confirmed: Promise<Answer> = checked.then((providers) => ({
                 from: 'provider',
@@ -97,6 +99,7 @@ export class FloodStrategy implements LocateStrategy {
   #check(
     hit: FloodHit,
     asked: Set<string>,
+    askings: Askings,
     query: LocateQuery,
     trace: Trace,
     signal: AbortSignal,
@@ -115,19 +118,25 @@ export class FloodStrategy implements LocateStrategy {
       asked.add(name)
       return Promise.resolve(found([provider]))
     }
-    if (asked.has(key)) return undefined
+    if (asked.has(key) || !askings.begin(contact)) return undefined
     asked.add(key)
     trace.messages++
-    return this.#confirm(hit, query, signal).then(found)
+    return this.#confirm(hit, askings, query, signal).then(found)
   }
 
-  async #confirm({ provider: contact }: FloodHit, query: LocateQuery, signal: AbortSignal): Promise<Provider[]> {
+  async #confirm(
+    { provider: contact }: FloodHit,
+    askings: Askings,
+    query: LocateQuery,
+    signal: AbortSignal,
+  ): Promise<Provider[]> {
     const providers: Provider[] = []
     try {
       for await (const hit of this.#flood.confirm(contact, query, signal)) {
         const provider = providerOf(hit, query, contact)
         if (provider) providers.push(provider)
       }
+      askings.answered(contact)
     } catch (error) {
       if (signal.aborted) throw error
     }

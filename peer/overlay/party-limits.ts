@@ -1,6 +1,7 @@
 import { isLoopback, oneParty } from '../../common/address.ts'
 import { Bucket, type Rate } from '../../common/bucket.ts'
 import type { PeerId } from '../../common/ids.ts'
+import type { PeerContact } from '../contact.ts'
 
 /** Parties counted at a time. Where so many asked of late, no further one is served until they have calmed down. */
 const MAX_PARTIES = 2000
@@ -36,6 +37,28 @@ export class PartyLimits {
 
   #forget(): void {
     for (const [party, { full }] of this.#buckets) if (full) this.#buckets.delete(party)
+  }
+}
+
+/** Questions at one machine that nobody answers, before no further one is asked there. */
+const MAX_IN_VAIN = 16
+
+/** Bounds what one lookup asks of strangers on the word of others: a liar could name somebody's machine a thousand times. */
+export class Askings {
+  readonly #inVain = new Map<string, number>()
+
+  /** Whether this one may be asked; it counts as asked in vain until it has answered, whatever. */
+  begin({ host, peer }: PeerContact): boolean {
+    const party = askedBy(host, peer)
+    const inVain = this.#inVain.get(party) ?? 0
+    if (inVain >= MAX_IN_VAIN) return false
+    this.#inVain.set(party, inVain + 1)
+    return true
+  }
+
+  answered({ host, peer }: PeerContact): void {
+    const party = askedBy(host, peer)
+    this.#inVain.set(party, (this.#inVain.get(party) ?? 1) - 1)
   }
 }
 
