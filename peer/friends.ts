@@ -149,9 +149,13 @@ export class Friends {
     return this.#friends.flatMap(({ contact }) => (contact && contact.peer !== this.#options.self ? [contact] : []))
   }
 
-  /** Asks those that are not known yet who they are, all at a time; who does not answer is asked the next time. */
-  async identify(signal?: AbortSignal): Promise<void> {
-    const strangers = this.#friends.filter(({ contact }) => contact === undefined)
+  /**
+   * Asks those that are not known yet who they are, all at a time; who does not answer is asked the next time.
+   * @param isThere whether one that was known is still believed to be at that address: it may have begun anew, with
+   *   another port
+   */
+  async identify(signal?: AbortSignal, isThere: (contact: PeerContact) => boolean = () => true): Promise<void> {
+    const strangers = this.#friends.filter(({ contact }) => contact === undefined || !isThere(contact))
     await Promise.allSettled(strangers.map((friend) => friend.identify(signal)))
   }
 

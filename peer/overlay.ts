@@ -1,5 +1,5 @@
 import type { Registry } from 'prom-client'
-import { parseRestUrl } from '../common/address.ts'
+import { hostPort, parseRestUrl } from '../common/address.ts'
 import type { Clock } from '../common/clock.ts'
 import { NetworkError } from '../common/errors.ts'
 import type { ContentId } from '../common/ids.ts'
@@ -11,12 +11,13 @@ import type { Random } from '../common/random.ts'
 import type { DiscoverBody, KnownPeerBody, RingBody } from '../common/schemas.ts'
 import type { OverlayRouteDeps } from './app/overlay.ts'
 import { type PeerContact, restOf } from './contact.ts'
+import { PatientRing } from './dht/patience.ts'
 import type { PublishedCatalog } from './dht/publisher.ts'
 import { memberOf } from './dht/ring.ts'
 import { RingService } from './dht/ring-service.ts'
 import { discover } from './discover.ts'
 import { Flood } from './flood/flood.ts'
-import type { Friends } from './friends.ts'
+import { addressOf, type Friends } from './friends.ts'
 import { ChordStrategy } from './locate/chord.ts'
 import { FloodStrategy } from './locate/flood.ts'
 import type { LocalFiles } from './locate/local.ts'
@@ -33,8 +34,8 @@ export interface OverlayDeps {
   self: () => PeerContact
   catalog: LocalFiles & PublishedCatalog
   clients: RpcClients
-  friends: Friends
-  maestro: MaestroClient | undefined
+  friends: Pick<Friends, 'identify' | 'contacts' | 'list'>
+  maestro: Pick<MaestroClient, 'url' | 'peers'> | undefined
   file: BookFile
   clock: Clock
   random: Random
@@ -56,6 +57,8 @@ const BUSY_MS = 1000
 const ENOUGH_KNOWN = 16
 const ASK_MAESTRO_MS = 30_000
 const FROM_MAESTRO = 32
+/** Between two rounds while nobody is known, or a friend has never answered: doubled from the first to the second, ms. */
+const LONELY_MS = [1000, 30_000] as const
 
 /** What the peers are to each other without a Maestro: whom this one knows, floods of queries, and the ring. */
 export class Overlay implements Component, OverlayRouteDeps {
@@ -68,6 +71,9 @@ export class Overlay implements Component, OverlayRouteDeps {
   readonly #ring: RingService
   readonly #loop: Loop
   #maestroAskedAt = Number.NEGATIVE_INFINITY
+  /** until friends that were silent are asked again, and the Maestro where nobody is known, ms; else without end */
+  #lonelyMs = Number.POSITIVE_INFINITY
+  #isMeetingFriends = false
 
   constructor(deps: OverlayDeps, options: OverlayOptions) {
     const { self, catalog, clients, friends, file, clock, random, log } = deps
@@ -84,7 +90,10 @@ export class Overlay implements Component, OverlayRouteDeps {
       file,
       clock,
       preferred: () => friends.contacts(),
-      nudge: () => this.#loop.nudge(),
+      nudge: () => {
+        // What the friends tell is looked at in the same round; that one of them answers is no reason for another one.
+        if (!this.#isMeetingFriends) this.#loop.nudge()
+      },
     })
     this.#flood = new Flood({
       self,
@@ -98,7 +107,7 @@ export class Overlay implements Component, OverlayRouteDeps {
     this.#ring = new RingService(
       {
         self,
-        network: new GrpcRing({ clients, self }),
+        network: new PatientRing({ within: (timeoutMs) => new GrpcRing({ clients, self }, { timeoutMs }), clock }),
         known: this.#book,
         catalog,
         clock,
@@ -108,7 +117,7 @@ export class Overlay implements Component, OverlayRouteDeps {
       { successors: options.successors, stabilizeMs: [Math.min(BUSY_MS, options.stabilizeMs), options.stabilizeMs] },
     )
     this.#loop = new Loop('exchange', (signal) => this.#meet(signal), log, {
-      interval: () => this.#exchange.pauseMs,
+      interval: () => Math.min(this.#exchange.pauseMs, this.#lonelyMs),
       clock,
       random,
     })
@@ -155,7 +164,8 @@ export class Overlay implements Component, OverlayRouteDeps {
 
   /** Itself first. */
   knownPeers(): KnownPeerBody[] {
-    const friends = new Set(this.#deps.friends.contacts().map(({ peer }) => peer))
+    const friends = new Set(this.#deps.friends.list().map(({ url }) => numeric(url)))
+    for (const contact of this.#deps.friends.contacts()) friends.add(restOf(contact))
     const links = new Set(this.#links.list().map(({ peer }) => peer))
     const known = this.#book.list()
     const row = ({ contact, standing, seenAt }: KnownPeer): KnownPeerBody => ({
@@ -163,7 +173,7 @@ export class Overlay implements Component, OverlayRouteDeps {
       rest: restOf(contact),
       grpc_port: contact.grpcPort,
       status: standing,
-      friend: friends.has(contact.peer),
+      friend: friends.has(restOf(contact)),
       neighbour: links.has(contact.peer),
       seen: seenAt === undefined ? null : new Date(seenAt).toISOString(),
     })
@@ -187,23 +197,42 @@ export class Overlay implements Component, OverlayRouteDeps {
     this.#exchange.save()
   }
 
-  /** One round of getting to know others: the friends first, then whom the Maestro knows, then those whom they know. */
+  /** One round of getting to know others: the friends and whom the Maestro knows, then those whom they know. */
   async #meet(signal: AbortSignal): Promise<void> {
-    const { friends } = this.#deps
-    const before = this.#book.aliveCount
-    await friends.identify(signal)
-    const strangers = friends.contacts().filter(({ peer }) => !this.#book.contactOf(peer))
-    await Promise.allSettled(strangers.map((contact) => this.#exchange.introduce(contact, signal)))
-    await this.#askMaestro(signal)
+    // At the same time: each that is silent takes its second.
+    await Promise.all([this.#meetFriends(signal), this.#askMaestro(signal)])
     await this.#exchange.tick(signal)
-    if (before === 0 && this.#book.aliveCount > 0) this.#ring.nudge()
+    // However they came to be known: also between two rounds.
+    if (this.#book.aliveCount > 0) this.#ring.nudge()
+    this.#lonelyMs = this.#nextLonelyMs()
+  }
+
+  #nextLonelyMs(): number {
+    const hasStrangers = this.#deps.friends.list().some(({ id }) => id === null)
+    if (this.#book.aliveCount > 0 && !hasStrangers) return Number.POSITIVE_INFINITY
+    const [least, most] = LONELY_MS
+    return Number.isFinite(this.#lonelyMs) ? Math.min(this.#lonelyMs * 2, most) : least
+  }
+
+  async #meetFriends(signal: AbortSignal): Promise<void> {
+    const { friends } = this.#deps
+    const isThere = ({ peer }: PeerContact) => this.#book.contactOf(peer) !== undefined
+    this.#isMeetingFriends = true
+    try {
+      await friends.identify(signal, isThere)
+      const strangers = friends.contacts().filter((contact) => !isThere(contact))
+      await Promise.allSettled(strangers.map((contact) => this.#exchange.introduce(contact, signal)))
+    } finally {
+      this.#isMeetingFriends = false
+    }
   }
 
   /** The Maestro's word about others is hearsay too: they are asked themselves. */
   async #askMaestro(signal: AbortSignal): Promise<void> {
     const { maestro, clock } = this.#deps
-    const isDue = clock.now() - this.#maestroAskedAt >= ASK_MAESTRO_MS
-    if (!maestro || !isDue || this.#book.aliveCount >= ENOUGH_KNOWN) return
+    const { aliveCount } = this.#book
+    const isDue = aliveCount === 0 || clock.now() - this.#maestroAskedAt >= ASK_MAESTRO_MS
+    if (!maestro || !isDue || aliveCount >= ENOUGH_KNOWN) return
     try {
       const { peers } = await maestro.peers({ limit: FROM_MAESTRO }, { signal, timeoutMs: this.#options.timeoutMs })
       this.#maestroAskedAt = clock.now()
@@ -223,7 +252,9 @@ export class Overlay implements Component, OverlayRouteDeps {
     const ids = new Set(known.map(({ contact }) => contact.peer))
     return this.#deps.friends
       .list()
-      .filter(({ id, url }) => !rests.has(url) && !(id !== null && ids.has(id)) && id !== this.#deps.self().peer)
+      .filter(
+        ({ id, url }) => !rests.has(numeric(url)) && !(id !== null && ids.has(id)) && id !== this.#deps.self().peer,
+      )
       .map(({ id, url, alive }) => ({
         id,
         rest: url,
@@ -234,6 +265,12 @@ export class Overlay implements Component, OverlayRouteDeps {
         seen: null,
       }))
   }
+}
+
+/** A friend's URL as known peers have it: `localhost` is this machine's address. */
+function numeric(url: string): string {
+  const address = addressOf(url, url)
+  return address ? `http://${hostPort(address.host, address.restPort)}` : url
 }
 
 /** Of a peer that takes no part. */
