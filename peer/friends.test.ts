@@ -114,6 +114,26 @@ describe('the address of a friend', () => {
     expect(restarted.list().map(({ alive }) => alive)).toEqual([false, true])
   })
 
+  test('is asked for again where it is not believed to be there any more: it may have begun anew with another port', async () => {
+    let port = 50051
+    const server = createServer((_, response) => {
+      response.setHeader('content-type', 'application/json')
+      response.end(JSON.stringify({ id: 'P2', rest_url: 'http://192.168.1.9:8000', grpc_port: port }))
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    onTestFinished(() => {
+      server.closeAllConnections()
+      server.close()
+    })
+    const friends = friendsIn(temporaryFolder())
+    await friends.add(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
+    port = 50052
+    await friends.identify()
+    expect(friends.contacts()).toMatchObject([{ peer: 'P2', grpcPort: 50051 }])
+    await friends.identify(undefined, () => false)
+    expect(friends.contacts()).toMatchObject([{ peer: 'P2', grpcPort: 50052 }])
+  })
+
   test('is forgotten where another peer answers there', async () => {
     const friends = friendsIn(temporaryFolder())
     await friends.add(await peer('P2'))

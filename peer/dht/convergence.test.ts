@@ -79,18 +79,23 @@ class History {
     this.#network.heal()
     this.#slowness = 0
     this.#slow.clear()
-    await this.pass(5 * SECOND)
-    // Where two that know each other have both moved, only somebody else can bring them together again.
-    for (const [i, { book }] of this.alive.entries()) if (i > 0) book.seen(this.alive[i - 1]!.contact)
     this.#tell('quiet')
   }
 
   /** Until the ring is as it should be, ms; undefined where that is never. */
   async untilIdeal(bound: number): Promise<number | undefined> {
     const begin = this.clock.now()
-    for (; this.clock.now() - begin <= bound; await this.pass(2 * SECOND))
+    for (let i = 1; this.clock.now() - begin <= bound; i++) {
       if (this.wrong.length === 0) return this.clock.now() - begin
+      await this.pass(2 * SECOND)
+      if (i % 30 === 0) this.#introduce()
+    }
     return undefined
+  }
+
+  /** Where two that know each other have both moved, only somebody else can bring them together again. */
+  #introduce(): void {
+    for (const [i, { book }] of this.alive.entries()) if (i > 0) book.seen(this.alive[i - 1]!.contact)
   }
 
   /** What is not as it should be. */

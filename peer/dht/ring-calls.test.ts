@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { NetworkError } from '../../common/errors.ts'
+import type { PeerContact } from '../contact.ts'
 import { SimulatedNetwork } from '../simulate/network.ts'
 import { VirtualClock } from '../simulate/virtual-clock.ts'
 import { member } from './dht.fixture.ts'
@@ -15,8 +16,14 @@ function callsOf(answer: (to: Member) => Promise<never>) {
   const clock = new VirtualClock()
   const network: RingNetwork = { ...new SimulatedNetwork({ clock, random: Math.random }).ringOf(self), step: answer }
   const pointers = new Pointers(() => self, 4)
-  const known = { alive: () => [], lost: () => [], seen: () => {}, missed: () => {} }
-  return { calls: new RingCalls({ network, pointers, known, clock }, { suspectMs: 30_000 }), clock, pointers }
+  const missed: string[] = []
+  const known = {
+    alive: () => [],
+    lost: () => [],
+    seen: () => {},
+    missed: ({ peer }: PeerContact) => void missed.push(peer),
+  }
+  return { calls: new RingCalls({ network, pointers, known, clock }, { suspectMs: 30_000 }), clock, missed }
 }
 
 const silent = async (): Promise<never> => {
@@ -42,4 +49,12 @@ test('a lookup that has a bound asks nobody else after it', async () => {
   const found = calls.lookup(self.id, 2000, { owners: [], closer: all, unsure: false }).next(signal)
   await expect(clock.run(found)).rejects.toMatchObject({ details: { reason: 'ring_broken' } })
   expect(asked).toBe(4)
+})
+
+test('who is slow once is forgiven everywhere: it stays a neighbour too', async () => {
+  const { calls, missed } = callsOf(silent)
+  await calls.isAlive(member('A'), signal)
+  expect(missed).toEqual([])
+  await calls.isAlive(member('A'), signal)
+  expect(missed).toEqual(['A'])
 })

@@ -104,7 +104,8 @@ export class RingCalls {
     // One that is slow may be: it is forgotten where it is silent again.
     const isSlow = details.reason === 'timeout' && this.#suspectMs > 0 && !this.isSuspect(member)
     if (this.#suspectMs > 0) this.#suspect(member)
-    if (!isSlow) pointers.drop(member)
+    if (isSlow) return
+    pointers.drop(member)
     known.missed(member)
   }
 
