@@ -165,6 +165,28 @@ describe('a flood of queries', () => {
     expect(world.load).toEqual({ queries: 0, calls: 0 })
   })
 
+  test('that a neighbour passes on leaves room for its own questions whether this peer has a file', async () => {
+    const world = row(2)
+    world.shelves[1]!.put('film.mkv')
+    const passedOn = Array.from({ length: 1000 }, (_, n) =>
+      all(world.floods[1]!.onQuery(from(0), query({ id: id(n + 10), ttl: n % 2, hops: 2 }), ALIVE)).then(
+        () => 1,
+        () => 0,
+      ),
+    )
+    const confirmed = world.clock.run(all(world.floods[0]!.confirm(contactOf(1), named('film.mkv'), ALIVE)))
+    expect(await confirmed).toHaveLength(1)
+    expect((await Promise.all(passedOn)).reduce<number>((sum, n) => sum + n, 0)).toBeLessThan(150)
+    // Nor are those without end.
+    const direct = Array.from({ length: 1000 }, (_, n) =>
+      all(world.floods[1]!.onQuery(from(0), query({ id: id(n + 5000), ttl: 0, hops: 1 }), ALIVE)).then(
+        () => 1,
+        () => 0,
+      ),
+    )
+    expect((await Promise.all(direct)).reduce<number>((sum, n) => sum + n, 0)).toBeLessThan(300)
+  })
+
   test('of many parties is bounded in what is at work, and in what is remembered', async () => {
     const world = row(2)
     // The only neighbour never answers, so that all of it stays at work.

@@ -61,6 +61,11 @@ const DEFAULTS: FloodOptions = {
 
 /** Queries that one neighbour may pass on. */
 const OF_PARTY = { perSecond: 20, atOnce: 100 }
+/**
+ * Questions whether this peer itself has one file, of one neighbour, which no other can have it pass on: what others flood
+ * it with leaves its own lookups their word of providers.
+ */
+const DIRECT_OF_PARTY = { perSecond: 100, atOnce: 200 }
 /** Queries at work, for all others and for one of them. */
 const MAX_AT_WORK = 256
 const MAX_OF_PARTY = 64
@@ -73,6 +78,7 @@ export class Flood implements FloodHandlers {
   readonly #asking: Asking
   readonly #seen: SeenQueries
   readonly #limits: PartyLimits
+  readonly #direct: PartyLimits
   readonly #atWork = new Map<string, number>()
   #working = 0
 
@@ -84,6 +90,7 @@ export class Flood implements FloodHandlers {
     this.#asking = new Asking({ ...deps, tree: this.#tree })
     this.#seen = new SeenQueries(now)
     this.#limits = new PartyLimits(OF_PARTY, now)
+    this.#direct = new PartyLimits(DIRECT_OF_PARTY, now)
   }
 
   /** What is held at present: queries of others, questions to neighbours, ids that are known again. */
@@ -148,7 +155,8 @@ export class Flood implements FloodHandlers {
     if (!query) throw new NetworkError('invalid', 'a query id has 32 hex digits')
     const link = this.#linkOf(from)
     const party = link ? `link ${link.peer}` : askedBy(from.host, from.peer)
-    if (!this.#limits.take(party)) throw busy()
+    const isDirect = query.ttl === 0 && query.hops === 1 && query.what.kind !== 'text'
+    if (!(isDirect ? this.#direct : this.#limits).take(party)) throw busy()
     const shapes = query.scope === 'tree' || query.hops + query.ttl >= WIDE
     if (this.#seen.has(query.id)) {
       if (shapes && link) this.#tree.prune(link.peer)
