@@ -151,15 +151,15 @@ export class Overlay implements Component, OverlayRouteDeps {
     gauge(registry, 'p2p_known_peers', 'peers that answered when they were asked last', () => this.#book.aliveCount)
     gauge(registry, 'p2p_neighbours', 'peers that floods of queries go to', () => this.neighbours)
     gauge(registry, 'p2p_flood_queries', 'queries of others at work', () => this.#flood.load.queries)
-    gauge(registry, 'p2p_ring_members', 'members that the ring seems to have', () => this.ring().members)
-    gauge(registry, 'p2p_ring_successors', 'successors known', () => this.ring().successors.length)
+    gauge(registry, 'p2p_ring_members', 'members that the ring seems to have', () => this.#ring.load.members)
+    gauge(registry, 'p2p_ring_successors', 'successors known', () => this.#ring.load.successors)
     gauge(registry, 'p2p_ring_repairing', '1 while no successor is known to be right', () =>
       this.ringState === 'repairing' ? 1 : 0,
     )
-    gauge(registry, 'p2p_ring_records', 'records kept', () => this.ring().records.held)
-    gauge(registry, 'p2p_ring_published', 'records kept up at others', () => this.ring().records.published)
-    counter(registry, 'p2p_ring_calls_sent_total', 'calls to members of the ring', () => this.ring().messages.sent)
-    counter(registry, 'p2p_ring_calls_answered_total', 'calls of members', () => this.ring().messages.answered)
+    gauge(registry, 'p2p_ring_records', 'records kept', () => this.#ring.load.held)
+    gauge(registry, 'p2p_ring_published', 'records kept up at others', () => this.#ring.load.published)
+    counter(registry, 'p2p_ring_calls_sent_total', 'calls to members of the ring', () => this.#ring.load.sent)
+    counter(registry, 'p2p_ring_calls_answered_total', 'calls of members', () => this.#ring.load.answered)
   }
 
   /** Itself first. */

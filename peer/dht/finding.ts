@@ -99,7 +99,8 @@ export class Finding {
       path: this.#path,
       hops,
       timeouts: this.#until - hops,
-      unsure: this.#unsure,
+      // Where nobody of all that follow answers, those beyond them may hold what this one does not.
+      unsure: this.#unsure || pointers.isLost,
     }
   }
 

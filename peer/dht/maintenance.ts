@@ -34,6 +34,11 @@ const MAX_RECTIFIES = 16
 const LOOKS = { perSecond: 5, atOnce: 100 }
 /** At one machine that others tell, which may be nobody's: nobody is made to call it often. */
 const LOOKS_ELSEWHERE = { perSecond: 0.1, atOnce: 5 }
+/** A list that passes over so many members that answer is not believed; of those that it may pass over, so many are asked. */
+const PASSED_OVER = 2
+const MAX_PASSED_OVER = 6
+/** A successor that refuses to answer for so long is none, ms. */
+const REFUSED_MS = 60_000
 /** Others that a member without successors asks in a round. */
 const MAX_JOIN = 4
 /** A lookup of its own leaves those aside that would be asked after this; they may be silent one and all, ms. */
@@ -59,6 +64,8 @@ export class Maintenance {
   #pauseMs: number
   #predecessorSeen = 0
   #successorSeen: number | undefined
+  /** a successor that answers nothing but that it has too much to do */
+  #refusing: { readonly id: RingId; readonly since: number } | undefined
   #fingersFound = false
   /** powers that are to be looked up yet */
   #unfound: number[] = []
@@ -127,10 +134,10 @@ export class Maintenance {
       const view = await this.#stabilizeWith(successor, signal)
       if (!view) {
         tries = successor === this.#deps.pointers.successor ? tries + 1 : 0
-        // It refuses to answer, and is there.
-        if (tries === 2) return
+        if (tries === 2) return this.#refused(successor)
         continue
       }
+      this.#refusing = undefined
       // Found by a guess, it is right once it says so itself.
       if (view.predecessor?.id === this.#deps.pointers.id) this.#deps.pointers.found()
       return this.#approach(view.predecessor, signal)
@@ -143,12 +150,34 @@ export class Maintenance {
     const view = await calls.ask(member, (network, to) => network.stabilize(to, signal), signal)
     if (!view) return undefined
     this.#successorSeen = clock.now()
+    const missing = await this.#passedOver(member, view.successors, signal)
     const { successor } = pointers
     // Meanwhile a nearer one may have been found; and one that has begun anew knows of nobody yet: its word would be the end
     // of a good list.
     const isWanted = successor?.id === member.id || this.#isNearer(member)
-    if (!successor || (isWanted && view.successors.length > 0)) pointers.adopt(member, view.successors)
+    if (!successor || (isWanted && view.successors.length > 0)) pointers.adopt(member, view.successors, missing)
     return view
+  }
+
+  /**
+   * Members that answer, and that a list passes over. One may have joined since. Who passes over more would have this
+   * member know nobody but those that it names: its list ends before them, and the way to others is over them.
+   */
+  async #passedOver(first: Member, next: readonly Member[], signal: AbortSignal): Promise<Member[]> {
+    const { pointers, calls } = this.#deps
+    const missing = pointers.missingIn(first, next).slice(0, MAX_PASSED_OVER)
+    if (missing.length < PASSED_OVER) return []
+    const answers = await Promise.all(missing.map((member) => calls.isAlive(member, signal)))
+    const alive = missing.filter((_, i) => answers[i])
+    return alive.length < PASSED_OVER ? [] : alive
+  }
+
+  /** A successor that refuses to answer is there. One that does for long keeps others from being known. */
+  #refused(successor: Member): void {
+    const { pointers, clock } = this.#deps
+    const now = clock.now()
+    if (this.#refusing?.id !== successor.id) this.#refusing = { id: successor.id, since: now }
+    else if (now - this.#refusing.since >= REFUSED_MS) pointers.drop(successor)
   }
 
   /** From one that lies nearer to the next, as long as they answer. */
@@ -196,7 +225,9 @@ export class Maintenance {
     const isAlone = () => !pointers.successor && !pointers.isLost
     // It may be one of many, and not the one that follows.
     if (isAlone()) await this.#meet(from, signal)
-    if (isAlone()) pointers.adopt(from, [pointers.self])
+    if (isAlone()) await this.#approach(from, signal)
+    // It tells again.
+    if (isAlone()) return
     if (!this.#mayPrecede(from)) return
     pointers.predecessor = from
     this.#predecessorSeen = this.#deps.clock.now()
@@ -247,9 +278,9 @@ export class Maintenance {
     const { pointers, known, clock } = this.#deps
     const begin = clock.now()
     const others = [...known.alive(MAX_JOIN), ...known.lost(MAX_JOIN)].map(memberOf)
+    if (pointers.predecessor) others.unshift(pointers.predecessor)
     if (pointers.isLost) {
       const pointed = pointers.fingers.map(({ member }) => member)
-      if (pointers.predecessor) pointed.push(pointers.predecessor)
       for (const member of clockwise(pointers.id, [...pointed, ...others])) {
         await this.#approach(member, signal)
         if (pointers.successor || clock.now() - begin >= ROUND_MS) return

@@ -441,3 +441,23 @@ test('a member that joins a slow ring looks after its successor before it has al
   expect(longest).toBeLessThan(12_000)
   expect(fresh.fingers.length).toBeGreaterThan(5)
 })
+
+test('one that is told of by a member that is cut off from the rest does not take the two of them for all', async () => {
+  const ring = new Ring()
+  const all = members(30)
+  ring.settled(all.filter((_, i) => i !== 20))
+  const alone = ring.add(all[20]!)
+  for (const [i, one] of all.entries()) if (i !== 2 && i !== 20) ring.network.kill(one)
+  await ring.clock.run(alone.onStabilize(all[2]!))
+  await ring.pass(30_000)
+  expect(alone.view.successors[0]?.peer).toBe(all[2]!.peer)
+  expect(alone.state).not.toBe('small')
+})
+
+test('where nobody else answers, that a member itself has nothing is no knowledge', async () => {
+  const ring = new Ring({ successors: 16 })
+  const all = members(6)
+  ring.settled(all)
+  for (const one of all.slice(1)) ring.network.kill(one)
+  expect(await ring.find(all[0]!)).toMatchObject({ records: [], unsure: true })
+})

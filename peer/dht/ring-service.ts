@@ -12,7 +12,7 @@ import type { RecordKey, RingHandlers, RingNetwork } from './protocol.ts'
 import { type PublishedCatalog, Publisher } from './publisher.ts'
 import { RecordStore } from './record-store.ts'
 import { Replication } from './replication.ts'
-import { type Member, share } from './ring.ts'
+import { type Member, type RingId, share } from './ring.ts'
 
 export interface RingServiceDeps {
   self: () => PeerContact
@@ -33,6 +33,8 @@ const GOODBYE_MS = 1500
 const REPLICATE_MS = 1000
 /** Where there is nobody to publish to, that is looked at again after this, ms. */
 const ALONE_MS = 1000
+/** Between two counts of what this member is responsible for, ms. */
+const COUNT_MS = 1000
 
 /** This peer's part in the ring: a member that keeps its pointers, the records of others, and up its own. */
 export class RingService implements Component {
@@ -46,6 +48,13 @@ export class RingService implements Component {
   readonly #publishing: Loop
   readonly #replicating: Loop
   #unsubscribe: (() => void) | undefined
+  /** the state after the last round */
+  #noted: ChordNode['state'] = 'alone'
+  #own: { readonly from: RingId | undefined; readonly at: number; readonly count: number } = {
+    from: undefined,
+    at: 0,
+    count: 0,
+  }
 
   constructor(deps: RingServiceDeps, options: RingServiceOptions) {
     const { self, network, known, catalog, clock, random, log } = deps
@@ -128,10 +137,16 @@ export class RingService implements Component {
     await this.#replication.leave(signal)
   }
 
+  /** Numbers that cost nothing, for metrics. */
+  get load() {
+    const { members, view, messages } = this.#node
+    const { published } = this.#publisher
+    return { members, successors: view.successors.length, held: this.#records.size, published, ...messages }
+  }
+
   status(): Omit<RingBody, 'text'> {
     const { self, view, fingers, members, state, messages, checkedAt } = this.#node
     const { predecessor, successors } = view
-    const from = predecessor?.id ?? self.id
     return {
       state,
       self: told(self),
@@ -143,7 +158,7 @@ export class RingService implements Component {
       share: predecessor ? share(predecessor.id, self.id) : 1,
       records: {
         held: this.#records.size,
-        own: this.#records.countIn(from, self.id),
+        own: this.#countOwn(predecessor?.id ?? self.id, self.id),
         published: this.#publisher.published,
         unpublished: this.#publisher.waiting,
       },
@@ -152,11 +167,21 @@ export class RingService implements Component {
     }
   }
 
+  /** All that is kept is looked through for it, which takes some ms: not more often than every second. */
+  #countOwn(from: RingId, to: RingId): number {
+    const now = this.#deps.clock.now()
+    if (this.#own.from !== from || now - this.#own.at >= COUNT_MS)
+      this.#own = { from, at: now, count: this.#records.countIn(from, to) }
+    return this.#own.count
+  }
+
   async #maintain(signal: AbortSignal): Promise<void> {
-    const before = this.state
     await this.#node.tick(signal)
     const { self, view, state } = this.#node
     this.#replication.update({ self, ...view })
+    // It may have changed between two rounds, too.
+    const before = this.#noted
+    this.#noted = state
     if (state === before) return
     this.#deps.log.info({ state, members: Math.round(this.#node.members) }, 'the ring has changed its state')
     if (before !== 'alone' && before !== 'repairing') return

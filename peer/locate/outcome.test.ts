@@ -68,5 +68,6 @@ describe('what is known', () => {
     const friend = step('friends', 'skipped')
     expect(gaps([step('maestro', 'nothing'), friend, ...substitutes])).toEqual([friend])
     expect(gaps([step('maestro', 'timeout'), ...substitutes])).toHaveLength(3)
+    expect(gaps([step('maestro', 'refused'), ...substitutes])).toEqual(substitutes)
   })
 })

@@ -23,7 +23,10 @@ export function noneAnswered(steps: readonly LookupStep[]): boolean {
  * neighbours, did not: they know of nobody whom it does not.
  */
 export function gaps(steps: readonly LookupStep[]): LookupStep[] {
-  const directoryAnswered = steps.some((step) => step.strategy === 'maestro' && !isDown(step))
+  // One that refuses, or fails, tells nothing.
+  const directoryAnswered = steps.some(
+    ({ strategy, outcome }) => strategy === 'maestro' && (outcome === 'found' || outcome === 'nothing'),
+  )
   const isSubstitute = ({ strategy }: LookupStep) => strategy === 'chord' || strategy === 'flood'
   return steps.filter((step) => isDown(step) && !(directoryAnswered && isSubstitute(step)))
 }
