@@ -1,4 +1,5 @@
 import { expect, onTestFinished, test } from 'vitest'
+import { NetworkError } from '../../common/errors.ts'
 import type { ContentId, FileName } from '../../common/ids.ts'
 import { SimulatedNetwork } from '../simulate/network.ts'
 import { VirtualClock } from '../simulate/virtual-clock.ts'
@@ -6,7 +7,7 @@ import { member, members } from './dht.fixture.ts'
 import { ChordNode } from './node.ts'
 import type { RingHandlers, RingRecord } from './protocol.ts'
 import { RecordStore } from './record-store.ts'
-import { type Member, placeOfContent, placeOfName, within } from './ring.ts'
+import { between, type Member, placeOfContent, placeOfName, plus, within } from './ring.ts'
 
 /** A ring, and members of it that mean ill. */
 
@@ -41,6 +42,10 @@ class Ring {
       this.records.set(self.peer, records)
     }
     onTestFinished(() => this.#stop.abort())
+  }
+
+  tick(i: number): Promise<void> {
+    return this.clock.run(this.node(i).tick(this.#stop.signal))
   }
 
   at(i: number): Member {
@@ -162,4 +167,54 @@ test('where a replica may have lied about a content, others are asked', async ()
     (await ring.find(owner + 9, 'content', isThorough)).records.map(({ provider }) => provider.peer)
   expect(await peersOf(false)).toEqual([ring.at(7).peer])
   expect(await peersOf(true)).toEqual([ring.at(0).peer, ring.at(7).peer])
+})
+
+test('a successor that names nobody but its friends does not hide the others', async () => {
+  const ring = new Ring(members(40))
+  const self = ring.node(5)
+  const friends = [ring.at(8), ring.at(4), ring.at(5)]
+  self.resume(
+    self.view,
+    [253, 254, 255].map((power) => ({ power, member: ring.at(ring.ownerOf(plus(ring.at(5).id, power))) })),
+  )
+  ring.answer(6, { onStabilize: async () => ({ predecessor: ring.at(5), successors: friends }) })
+  for (let n = 0; n < 4; n++) await ring.tick(5)
+  expect(self.state).toBe('whole')
+  for (const i of [0, 1, 2]) {
+    const keeper = ring.at(ring.ownerOf(placeOfContent(content)) + i)
+    ring.records.get(keeper.peer)!.store([record(ring.at(0), content, 'content')], ring.at(0))
+  }
+  expect((await ring.find(5, 'content')).records).toHaveLength(1)
+})
+
+test('a successor that refuses to answer for long is none any more', async () => {
+  const ring = new Ring(members(20))
+  const busy = async () => {
+    throw new NetworkError('limited', 'too many calls')
+  }
+  ring.answer(6, { onStabilize: busy })
+  await ring.tick(5)
+  expect(ring.node(5).view.successors[0]?.peer).toBe(ring.at(6).peer)
+  await ring.pass(50_000)
+  await ring.tick(5)
+  expect(ring.node(5).view.successors[0]?.peer).toBe(ring.at(6).peer)
+  await ring.pass(11_000)
+  for (let n = 0; n < 2; n++) await ring.tick(5)
+  expect(ring.node(5).view.successors[0]?.peer).toBe(ring.at(7).peer)
+})
+
+test('members that are nobody, named by a liar, hold up a lookup for seconds only', async () => {
+  const ring = new Ring(members(20))
+  const key = placeOfContent(content)
+  const owner = ring.ownerOf(key)
+  const nobody = Array.from({ length: 2000 }, (_, i) => member(`X${i}`, '10.6.6.6'))
+  // All that the asking member knows.
+  const liars = [10, 11, 12, 13].map((i) => owner + i)
+  const closer = nobody.filter(({ id }) => between(ring.at(owner + 13).id, id, key)).slice(0, 64)
+  expect(closer).toHaveLength(64)
+  for (const liar of liars) ring.answer(liar, { onStep: () => ({ owners: [], closer, unsure: false }) })
+  const begin = ring.clock.now()
+  const lookup = ring.node(owner + 9).lookup(key, new AbortController().signal)
+  await ring.clock.run(lookup.catch(() => {}))
+  expect(ring.clock.now() - begin).toBeLessThan(16_000)
 })

@@ -37,6 +37,9 @@ const DEFAULTS: ChordOptions = {
   suspectMs: 30_000,
 }
 
+/** Nobody is asked any more after this: whoever is named on the way may be nobody, and is waited for, ms. */
+const LOOKUP_MS = 15_000
+
 /**
  * A member of a Chord ring: what it tells others, and how it finds what others keep. Its pointers are kept right by
  * `Maintenance`; whoever owns the node calls `tick`.
@@ -115,7 +118,7 @@ export class ChordNode implements RingHandlers {
    * @throws NetworkError `unavailable` (`reason`: `ring_broken`) where nobody is left to ask; `cancelled`
    */
   lookup(key: RingId, signal: AbortSignal, least = 1): Promise<RingLookup> {
-    return this.#calls.lookup(key).owners(this.#pointers.isComplete ? 1 : least, signal)
+    return this.#calls.lookup(key, LOOKUP_MS).owners(this.#pointers.isComplete ? 1 : least, signal)
   }
 
   /**

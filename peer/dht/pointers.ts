@@ -95,12 +95,28 @@ export class Pointers {
     this.#isLost = false
   }
 
-  /** Takes `first` as the successor, and behind it what it says comes next, as far as that is in order. */
-  adopt(first: Member, next: readonly Member[]): void {
+  /** Fingers that lie among the members of a list, and are not in it; the nearest first. */
+  missingIn(first: Member, next: readonly Member[]): Member[] {
+    const listed = new Set([first, ...next].map(({ id }) => id))
+    const last = next.at(-1) ?? first
+    const isAmong = ({ id }: Member) => !listed.has(id) && between(first.id, id, last.id)
+    const missing = new Map([...this.#fingers.values()].filter(isAmong).map((member) => [member.id, member]))
+    return [...missing.values()].sort((a, b) => (between(this.id, a.id, b.id) ? -1 : 1))
+  }
+
+  /**
+   * Takes `first` as the successor, and behind it what it says comes next, as far as that is in order.
+   * @param missing members that the list passes over: it ends before them
+   */
+  adopt(first: Member, next: readonly Member[], missing: readonly Member[] = []): void {
     const list: Member[] = []
     let last = this.id
     this.#isComplete = false
     for (const member of [first, ...next]) {
+      if (missing.some(({ id }) => between(last, id, member.id)) && list.length > 0) {
+        this.#isComplete = false
+        break
+      }
       this.#isComplete = member.id === this.id
       // Who is out of order was put there by a mistake or a lie.
       if (this.#isComplete || list.length === this.#most || !between(last, member.id, this.id)) break
