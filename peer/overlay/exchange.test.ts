@@ -403,6 +403,21 @@ describe('links', () => {
     expect(a.links.list().map(({ peer }) => peer)).toEqual(['p10', 'p19'])
   })
 
+  test('are chosen among as many parties as there are, not among the names of one', () => {
+    const world = new World()
+    const a = world.peer(at(1))
+    for (let n = 0; n < 40; n++) a.book.seen(at(66, `x${n}`, 1000 + n))
+    for (const n of [2, 3, 4]) a.book.seen(at(n))
+    a.links.choose([])
+    const hosts = a.links.list().map((contact) => contact.host)
+    expect(hosts.sort()).toEqual([host(2), host(3), host(4), host(66)])
+    // Where there is only one party, it is better than none.
+    const b = world.peer(at(9))
+    for (let n = 0; n < 10; n++) b.book.seen(at(66, `x${n}`, 1000 + n))
+    b.links.choose([])
+    expect(b.links.list()).toHaveLength(4)
+  })
+
   test('that one party asks for are two at most', () => {
     const world = new World()
     const a = world.peer(at(1))
