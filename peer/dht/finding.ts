@@ -62,8 +62,17 @@ export class Finding {
     this.#place = key === 'name' ? placeOfName(of as FileName) : placeOfContent(of as ContentId)
   }
 
-  /** @throws NetworkError `unavailable` (`reason`: `ring_broken`), `cancelled` */
+  /** @throws NetworkError `unavailable` (`reason`: `ring_broken`), `cancelled`; `path`: who was asked until then */
   async run(signal: AbortSignal): Promise<RingFinding> {
+    try {
+      return await this.#run(signal)
+    } catch (error) {
+      const { code, message, details } = asNetworkError(error)
+      throw new NetworkError(code, message, { ...details, path: this.#path }, error)
+    }
+  }
+
+  async #run(signal: AbortSignal): Promise<RingFinding> {
     const { pointers, calls } = this.#deps
     const lookup = calls.lookup(this.#place)
     for (let way = 0; !this.#isEnough; ) {

@@ -1,4 +1,5 @@
 import { expect, onTestFinished, test } from 'vitest'
+import { NetworkError } from '../../common/errors.ts'
 import type { ContentId, FileName } from '../../common/ids.ts'
 import type { PeerContact } from '../contact.ts'
 import type { KnownPeers } from '../overlay/protocol.ts'
@@ -305,7 +306,6 @@ test('members that refuse to answer are there, and a round with them ends', asyn
   const ring = new Ring()
   const all = members(8)
   ring.settled(all)
-  const { NetworkError } = await import('../../common/errors.ts')
   const busy: RingHandlers = {
     ...handlersOf(ring.node(all[1]!)),
     onStabilize: async () => {
@@ -460,4 +460,19 @@ test('where nobody else answers, that a member itself has nothing is no knowledg
   ring.settled(all)
   for (const one of all.slice(1)) ring.network.kill(one)
   expect(await ring.find(all[0]!)).toMatchObject({ records: [], unsure: true })
+})
+
+test('a search that is given up tells whom it asked until then', async () => {
+  const ring = new Ring()
+  const all = members(20)
+  ring.settled(all)
+  const bound = new AbortController()
+  const owner = ownerOf(all, placeOfContent(content))
+  ring.network.kill(all[owner]!)
+  const found = ring.node(at16(all, owner + 9)).find('content', content, bound.signal)
+  ring.clock.at(ring.clock.now() + 900, () => bound.abort())
+  const error = await ring.clock.run(found.catch((failure: NetworkError) => failure))
+  expect(error).toMatchObject({ code: 'cancelled' })
+  const { path } = (error as NetworkError).details as { path: { answered: boolean }[] }
+  expect(path.filter(({ answered }) => answered).length).toBeGreaterThan(0)
 })
