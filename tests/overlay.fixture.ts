@@ -140,13 +140,15 @@ export async function formRing(peers: readonly (Reached & { readonly id: string 
       .toEqual(peers.flatMap(({ id }) => (id === peer.id ? [] : [id])).sort())
 }
 
-/** Waits until so many rounds' worth of calls were made since: what would come of something has come. */
-export async function roundsPass(peers: readonly Reached[], calls = 12): Promise<void> {
-  for (const peer of peers) {
-    const before = (await ringOf(peer)).messages.sent
-    const sent = async () => (await ringOf(peer)).messages.sent - before
-    await expect.poll(sent, { timeout: 20_000 }).toBeGreaterThanOrEqual(calls)
-  }
+/** Waits until each has made so many calls to others since: what would come of something has come. */
+export async function roundsPass(peers: readonly Reached[], calls = 8): Promise<void> {
+  await Promise.all(
+    peers.map(async (peer) => {
+      const before = (await ringOf(peer)).messages.sent
+      const sent = async () => (await ringOf(peer)).messages.sent - before
+      await expect.poll(sent, { timeout: 20_000 }).toBeGreaterThanOrEqual(calls)
+    }),
+  )
 }
 
 /** The peers that one knows, with how it stands with them. */
