@@ -70,8 +70,9 @@ const post = (path: string, body: unknown, headers: Record<string, string> = {})
 const user = { authorization: 'Bearer a-long-token' }
 
 describe('without a Maestro', () => {
-  test('anybody may see the ring, and whom this peer knows', async () => {
-    expect(await (await asked('/ring')).json()).toEqual(ring)
+  test('anybody may see whom this peer knows, its own user alone how it stands in the ring', async () => {
+    expect((await asked('/ring')).status).toBe(401)
+    expect(await (await asked('/ring', { headers: user })).json()).toEqual(ring)
     expect(await (await asked('/peers')).json()).toMatchObject({ peers: [{ id: 'P1', status: 'self' }] })
   })
 
