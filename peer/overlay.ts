@@ -57,6 +57,9 @@ const BUSY_MS = 1000
 const ENOUGH_KNOWN = 16
 const ASK_MAESTRO_MS = 30_000
 const FROM_MAESTRO = 32
+/** With fewer neighbours, others are chosen as soon as one is lost; at most this often, ms. */
+const FEW_NEIGHBOURS = 3
+const REPLACE_MS = 2000
 /** Between two rounds while nobody is known, or a friend has never answered: doubled from the first to the second, ms. */
 const LONELY_MS = [1000, 30_000] as const
 
@@ -70,6 +73,7 @@ export class Overlay implements Component, OverlayRouteDeps {
   readonly #flood: Flood
   readonly #ring: RingService
   readonly #loop: Loop
+  #replacedAt = Number.NEGATIVE_INFINITY
   #maestroAskedAt = Number.NEGATIVE_INFINITY
   /** until friends that were silent are asked again, and the Maestro where nobody is known, ms; else without end */
   #lonelyMs = Number.POSITIVE_INFINITY
@@ -80,7 +84,7 @@ export class Overlay implements Component, OverlayRouteDeps {
     this.#deps = deps
     this.#options = options
     const network = new GrpcOverlay({ clients, self })
-    this.#book = new PeerBook({ self, clock, random }, { remembered: file.load() })
+    this.#book = new PeerBook({ self, clock, random, onLost: () => this.#replace() }, { remembered: file.load() })
     this.#links = new Links({ book: this.#book, clock })
     this.#exchange = new Exchange({
       self,
@@ -244,6 +248,14 @@ export class Overlay implements Component, OverlayRouteDeps {
     } catch {
       // That it does not answer is for the session with it to say.
     }
+  }
+
+  /** One that was lost may have been the last neighbour, and the next round a minute away. */
+  #replace(): void {
+    const now = this.#deps.clock.now()
+    if (this.neighbours >= FEW_NEIGHBOURS || now - this.#replacedAt < REPLACE_MS) return
+    this.#replacedAt = now
+    this.#loop.nudge()
   }
 
   /** Friends of whom it is not known yet who they are. */

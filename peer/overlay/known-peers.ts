@@ -61,17 +61,20 @@ export class PeerBook implements KnownPeers {
   readonly #self: () => PeerContact
   readonly #clock: Clock
   readonly #random: Random
+  readonly #onLost: () => void
   readonly #options: BookOptions
   readonly #entries = new Map<PeerId, Entry>()
   #changes = 0
 
+  /** `onLost`: one that was alive did not answer */
   constructor(
-    deps: { self: () => PeerContact; clock: Clock; random: Random },
+    deps: { self: () => PeerContact; clock: Clock; random: Random; onLost?: () => void },
     options: Partial<BookOptions> & { remembered?: readonly RememberedPeer[] } = {},
   ) {
     this.#self = deps.self
     this.#clock = deps.clock
     this.#random = deps.random
+    this.#onLost = deps.onLost ?? (() => {})
     this.#options = { ...DEFAULTS, ...options }
     for (const { contact, seenAt } of options.remembered ?? []) this.#recall(contact, seenAt)
   }
@@ -152,12 +155,14 @@ export class PeerBook implements KnownPeers {
     if (!entry) return
     if (entry.elsewhere && isSame(entry.elsewhere, contact)) entry.elsewhere = undefined
     if (!isSame(entry.contact, contact)) return
-    if (entry.standing === 'alive') {
+    const wasAlive = entry.standing === 'alive'
+    if (wasAlive) {
       entry.standing = 'lost'
       this.#changes++
     }
     entry.triedAt = this.#clock.now()
     entry.misses++
+    if (wasAlive) this.#onLost()
   }
 
   /** At this address is nobody that could be known: this peer itself, or one that is known to be elsewhere. */
