@@ -44,7 +44,8 @@ export function createPeerApp(deps: PeerAppDeps, options: GuardOptions): App {
     log: deps.log,
     metrics: deps.metrics,
     guard: (app) => {
-      for (const path of ['/transfers', '/transfers/*', '/friends', '/limits', '/uploads', '/ring']) app.use(path, ownUser)
+      for (const path of ['/transfers', '/transfers/*', '/friends', '/limits', '/uploads', '/ring'])
+        app.use(path, ownUser)
       app.on(['PUT', 'POST', 'PATCH', 'DELETE'], '*', ownUser)
     },
     streams: (method, path) => method === 'PUT' && path.startsWith('/files/'),
