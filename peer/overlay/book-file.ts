@@ -74,6 +74,3 @@ export class PeerBookFile implements BookFile {
     }
   }
 }
-
-/** Remembers nothing. */
-export const forgetfulBook: BookFile = { load: () => [], save: () => {} }
