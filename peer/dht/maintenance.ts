@@ -4,9 +4,10 @@ import type { PeerContact } from '../contact.ts'
 import { askedBy, PartyLimits } from '../overlay/party-limits.ts'
 import type { KnownPeers } from '../overlay/protocol.ts'
 import { sameHost } from '../overlay/reachable.ts'
+import { Fingers, type FingersOptions, LOOKUP_MS } from './fingers.ts'
 import type { Pointers } from './pointers.ts'
 import type { RingView } from './protocol.ts'
-import { between, type Member, memberOf, plus, type RingId } from './ring.ts'
+import { between, type Member, memberOf, type RingId } from './ring.ts'
 import type { RingCalls } from './ring-calls.ts'
 
 export interface MaintenanceDeps {
@@ -17,11 +18,9 @@ export interface MaintenanceDeps {
   random: Random
 }
 
-export interface MaintenanceOptions {
+export interface MaintenanceOptions extends FingersOptions {
   /** between rounds: the first while something changes, up to the second while nothing does, ms */
   stabilizeMs: readonly [least: number, most: number]
-  /** between two looks at a finger, once all have been found, ms */
-  fingerMs: number
   /** between two looks whether others have a ring of their own, ms */
   mergeMs: number
 }
@@ -41,12 +40,8 @@ const MAX_PASSED_OVER = 6
 const REFUSED_MS = 60_000
 /** Others that a member without successors asks in a round. */
 const MAX_JOIN = 4
-/** A lookup of its own leaves those aside that would be asked after this; they may be silent one and all, ms. */
-const LOOKUP_MS = 10_000
 /** Nothing more is begun in a round after this: whether the successor is there is looked at first, in the next one, ms. */
 const ROUND_MS = 10_000
-/** So long it looks for fingers in one round, ms. */
-const FINGERS_MS = 3000
 
 /**
  * Keeps the pointers of a member right, in the form whose correctness Pamela Zave proved ("Reasoning about identifier
@@ -66,11 +61,7 @@ export class Maintenance {
   #successorSeen: number | undefined
   /** a successor that answers nothing but that it has too much to do */
   #refusing: { readonly id: RingId; readonly since: number } | undefined
-  #fingersFound = false
-  /** powers that are to be looked up yet */
-  #unfound: number[] = []
-  #nextPower = 0
-  #fingerDue = 0
+  readonly #fingers: Fingers
   #mergeDue: number
 
   constructor(deps: MaintenanceDeps, options: MaintenanceOptions) {
@@ -80,6 +71,7 @@ export class Maintenance {
     const now = () => deps.clock.now()
     this.#looks = new PartyLimits(LOOKS, now)
     this.#looksElsewhere = new PartyLimits(LOOKS_ELSEWHERE, now)
+    this.#fingers = new Fingers(deps, options)
     this.#mergeDue = deps.clock.now() + options.mergeMs * deps.random()
   }
 
@@ -96,7 +88,7 @@ export class Maintenance {
   /** The pointers were set from outside, and are right. */
   resumed(): void {
     this.#predecessorSeen = this.#deps.clock.now()
-    this.#fingersFound = true
+    this.#fingers.resumed()
   }
 
   /** Something has changed: the next round is soon. */
@@ -111,7 +103,7 @@ export class Maintenance {
     if (!pointers.successor) await this.#join(signal)
     await this.#stabilize(signal)
     await this.#checkPredecessor(signal)
-    await this.#findFingers(signal)
+    await this.#fingers.tick(signal)
     await this.#merge(signal)
     const [least, most] = this.#options.stabilizeMs
     const isQuiet = shapeOf(pointers) === before && !pointers.isLost
@@ -245,32 +237,6 @@ export class Maintenance {
     const { predecessor } = pointers
     if (!predecessor || clock.now() - this.#predecessorSeen < 2 * this.#options.stabilizeMs[1]) return
     if (await calls.isAlive(predecessor, signal)) this.#predecessorSeen = clock.now()
-  }
-
-  /** All fingers at first, then one at a time. */
-  async #findFingers(signal: AbortSignal): Promise<void> {
-    const { pointers, calls, clock } = this.#deps
-    const now = clock.now()
-    const isDue = !this.#fingersFound || now >= this.#fingerDue
-    if (pointers.isLost || !(isDue || this.#unfound.length > 0)) return
-    pointers.trimFingers()
-    const powers = pointers.fingerPowers()
-    if (powers.length === 0) return
-    if (isDue) {
-      this.#unfound.push(...(this.#fingersFound ? [powers[this.#nextPower++ % powers.length]!] : powers))
-      this.#fingerDue = now + this.#options.fingerMs
-      this.#fingersFound = true
-    }
-    while (this.#unfound.length > 0 && clock.now() - now < FINGERS_MS) {
-      const power = this.#unfound.shift()!
-      const found = await calls
-        .lookup(plus(pointers.id, power), LOOKUP_MS)
-        .next(signal)
-        .catch(() => undefined)
-      signal.throwIfAborted()
-      const finger = found?.owners.find((member) => !calls.isSuspect(member))
-      if (finger) pointers.setFinger(power, finger)
-    }
   }
 
   /** With no successor: asks whoever is known where this member belongs. One that lost its successors begins with a guess. */

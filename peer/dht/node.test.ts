@@ -360,6 +360,8 @@ test('a member that begins anew at its old address has its place again at once, 
   await ring.tick(all[4]!)
   expect(ring.node(all[4]!).view.successors.map(({ peer }) => peer)).toEqual([5, 6, 7, 8].map((i) => all[i]!.peer))
   await ring.tick(all[5]!)
+  // What its predecessor's word began goes on beside the round.
+  await ring.pass()
   expect(back.view.successors.map(({ peer }) => peer)).toEqual([6, 7, 8, 9].map((i) => all[i]!.peer))
 })
 
@@ -470,7 +472,8 @@ test('a search that is given up tells whom it asked until then', async () => {
   const owner = ownerOf(all, placeOfContent(content))
   ring.network.kill(all[owner]!)
   const found = ring.node(at16(all, owner + 9)).find('content', content, bound.signal)
-  ring.clock.at(ring.clock.now() + 900, () => bound.abort())
+  // Three questions take 300 ms at most, the silent one 500.
+  ring.clock.at(ring.clock.now() + 450, () => bound.abort())
   const error = await ring.clock.run(found.catch((failure: NetworkError) => failure))
   expect(error).toMatchObject({ code: 'cancelled' })
   const { path } = (error as NetworkError).details as { path: { answered: boolean }[] }
