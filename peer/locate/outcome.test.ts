@@ -44,7 +44,7 @@ describe('the level', () => {
       'Maestro down: using the ring; records up to 40 s old',
     )
     expect(text({ maestro: 'down' }, step('maestro', 'nothing'))).toBe('the Maestro answers')
-    expect(text({ maestro: 'down' }, step('maestro', 'refused'))).toBe('the Maestro answers')
+    expect(text({}, step('maestro', 'refused'), step('chord', 'found'))).toBe('the Maestro refuses: using the ring')
     expect(text({}, down, step('chord', 'unreachable'), step('flood', 'found'))).toBe(
       'Maestro down, the ring is being repaired: asking neighbours',
     )
@@ -52,6 +52,8 @@ describe('the level', () => {
     const silent = [step('friends', 'timeout'), down, step('chord', 'timeout'), step('flood', 'unreachable')]
     expect(levelOf(all, silent).level).toBe('alone')
     expect(levelOf(all, [...silent, step('friends', 'nothing')]).level).toBe('friends')
+    const refused = STRATEGIES.filter((name) => name !== 'local').map((name) => step(name, 'refused'))
+    expect(levelOf(all, refused).level).toBe('alone')
   })
 })
 
@@ -63,11 +65,19 @@ describe('what is known', () => {
     expect(noneAnswered([local])).toBe(false)
   })
 
+  test('is nothing where those asked refused: a refusal is no knowledge', () => {
+    const local = step('local', 'nothing')
+    expect(noneAnswered([local, step('maestro', 'refused')])).toBe(true)
+    expect(noneAnswered([local, step('friends', 'refused'), step('maestro', 'timeout')])).toBe(true)
+    expect(noneAnswered([local, step('maestro', 'refused'), step('friends', 'nothing')])).toBe(false)
+  })
+
   test('has no gap by a ring or neighbours that are silent, where the directory answered', () => {
     const substitutes = [step('chord', 'unreachable'), step('flood', 'timeout')]
     const friend = step('friends', 'skipped')
     expect(gaps([step('maestro', 'nothing'), friend, ...substitutes])).toEqual([friend])
     expect(gaps([step('maestro', 'timeout'), ...substitutes])).toHaveLength(3)
-    expect(gaps([step('maestro', 'refused'), ...substitutes])).toEqual(substitutes)
+    expect(gaps([step('maestro', 'refused'), ...substitutes])).toHaveLength(3)
+    expect(gaps([step('maestro', 'refused'), step('chord', 'nothing')])).toEqual([step('maestro', 'refused')])
   })
 })

@@ -2,7 +2,12 @@ import type { LookupStep, NetworkLevel, RingBody, StrategyName } from '../../com
 
 /** What the steps of a lookup tell together. */
 
-/** Whether this step is about someone who gave no answer, now or lately. */
+/** Whether this step tells what someone knows: that somebody has it, or that nobody has. One that refuses, or fails, tells nothing. */
+export function isKnowledge({ outcome }: Pick<LookupStep, 'outcome'>): boolean {
+  return outcome === 'found' || outcome === 'nothing'
+}
+
+/** Whether this step is about someone who gave no answer, now or lately. One that refuses has given one, though it is no knowledge. */
 export function isDown({ outcome }: Pick<LookupStep, 'outcome'>): boolean {
   return outcome === 'unreachable' || outcome === 'timeout' || outcome === 'skipped'
 }
@@ -12,10 +17,10 @@ export function isLocal({ strategy }: LookupStep): boolean {
   return strategy === 'local'
 }
 
-/** Whether nobody but this peer could be asked, so that "nothing found" is no knowledge. */
+/** Whether nobody but this peer has told what they know, so that "nothing found" is no knowledge. */
 export function noneAnswered(steps: readonly LookupStep[]): boolean {
   const asked = steps.filter((step) => !isLocal(step))
-  return asked.length > 0 && asked.every(isDown)
+  return asked.length > 0 && !asked.some(isKnowledge)
 }
 
 /**
@@ -23,19 +28,16 @@ export function noneAnswered(steps: readonly LookupStep[]): boolean {
  * neighbours, did not: they know of nobody whom it does not.
  */
 export function gaps(steps: readonly LookupStep[]): LookupStep[] {
-  // One that refuses, or fails, tells nothing.
-  const directoryAnswered = steps.some(
-    ({ strategy, outcome }) => strategy === 'maestro' && (outcome === 'found' || outcome === 'nothing'),
-  )
+  const directoryAnswered = steps.some((step) => step.strategy === 'maestro' && isKnowledge(step))
   const isSubstitute = ({ strategy }: LookupStep) => strategy === 'chord' || strategy === 'flood'
-  return steps.filter((step) => isDown(step) && !(directoryAnswered && isSubstitute(step)))
+  return steps.filter((step) => !isKnowledge(step) && !(directoryAnswered && isSubstitute(step)))
 }
 
 /** How it stands with those whom a lookup may ask. */
 export interface NetworkState {
   /** those in use */
   readonly strategies: readonly StrategyName[]
-  readonly maestro: 'answers' | 'down' | 'none'
+  readonly maestro: 'answers' | 'refuses' | 'down' | 'none'
   readonly ring: RingBody['state']
   /** neighbours that are believed to be alive */
   readonly neighbours: number
@@ -47,7 +49,7 @@ export interface NetworkState {
 export function levelOf(known: NetworkState, steps: readonly LookupStep[] = []): NetworkLevel {
   const state = corrected(known, steps)
   if (state.maestro === 'answers') return { level: 'maestro', text: 'the Maestro answers' }
-  const why = state.maestro === 'none' ? 'no Maestro configured' : 'Maestro down'
+  const why = WHY[state.maestro]
   const { ring, strategies } = state
   const isRing = ring === 'whole' || ring === 'small'
   if (isRing && strategies.includes('chord')) return { level: 'ring', text: `${why}: using the ring${ageText(steps)}` }
@@ -58,6 +60,8 @@ export function levelOf(known: NetworkState, steps: readonly LookupStep[] = []):
     return { level: 'friends', text: `${reasons}: asking friends` }
   return { level: 'alone', text: "nobody answers: only this peer's own files are found" }
 }
+
+const WHY = { none: 'no Maestro configured', down: 'Maestro down', refuses: 'the Maestro refuses' } as const
 
 const RING: Record<Exclude<RingBody['state'], 'whole' | 'small'>, string> = {
   off: 'no part in the ring',
@@ -74,10 +78,18 @@ function corrected(state: NetworkState, steps: readonly LookupStep[]): NetworkSt
   const isRing = state.ring === 'whole' || state.ring === 'small'
   return {
     strategies: state.strategies,
-    maestro: maestro ? (isDown(maestro) ? 'down' : 'answers') : state.maestro,
-    ring: !chord ? state.ring : isDown(chord) ? (isRing ? 'repairing' : state.ring) : isRing ? state.ring : 'small',
-    neighbours: !flood ? state.neighbours : isDown(flood) ? 0 : Math.max(1, state.neighbours),
-    friends: friends.length === 0 ? state.friends : friends.filter((step) => !isDown(step)).length,
+    maestro: !maestro ? state.maestro : isDown(maestro) ? 'down' : isKnowledge(maestro) ? 'answers' : 'refuses',
+    ring: !chord
+      ? state.ring
+      : !isKnowledge(chord)
+        ? isRing
+          ? 'repairing'
+          : state.ring
+        : isRing
+          ? state.ring
+          : 'small',
+    neighbours: !flood ? state.neighbours : !isKnowledge(flood) ? 0 : Math.max(1, state.neighbours),
+    friends: friends.length === 0 ? state.friends : friends.filter(isKnowledge).length,
   }
 }
 

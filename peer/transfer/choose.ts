@@ -1,7 +1,7 @@
 import { NetworkError } from '../../common/errors.ts'
 import { type ContentId, type FileName, shortId } from '../../common/ids.ts'
 import type { LocatedProvider, LookupStep } from '../../common/schemas.ts'
-import { isDown, noneAnswered } from '../locate/outcome.ts'
+import { isLocal, noneAnswered } from '../locate/outcome.ts'
 
 /** What exactly to fetch, and from whom, of all that was located. */
 export interface Choice {
@@ -13,7 +13,7 @@ export interface Choice {
 /**
  * One content of those located, its providers once each in the order they were found. Providers that do not know their
  * content's id are left out.
- * @throws NetworkError `not_found` where nothing is left; `unavailable` where nobody answered; `conflict` where a name
+ * @throws NetworkError `not_found` where nothing is left; `unavailable` where nobody told what they know; `conflict` where a name
  *   stands for several contents, with `choices: [{id, size, peers: ids}]`
  */
 export function choose(
@@ -50,7 +50,7 @@ export function choose(
 
 function nothing(what: string, steps: readonly LookupStep[]): NetworkError {
   if (noneAnswered(steps)) {
-    const asked = steps.filter(isDown).map((step) => step.asked)
+    const asked = steps.filter((step) => !isLocal(step)).map((step) => `${step.asked} (${step.outcome})`)
     return new NetworkError('unavailable', `nobody who could know ${what} answers: asked ${asked.join(', ')}`)
   }
   return new NetworkError(
