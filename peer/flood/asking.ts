@@ -7,7 +7,7 @@ import { Arrivals } from './arrivals.ts'
 import { boundedCount } from './bounds.ts'
 import { isAskedFor, keyOf, received } from './hits.ts'
 import { type FloodHit, type FloodNetwork, type FloodQuery, MAX_HITS, MAX_HITS_MESSAGE } from './protocol.ts'
-import { type Tree, WIDE } from './tree.ts'
+import { shapesTree, type Tree } from './tree.ts'
 
 export interface AskingDeps {
   network: FloodNetwork
@@ -91,7 +91,7 @@ export class Asking {
     bring: (hits: FloodHit[]) => void,
   ): Promise<void> {
     const { network, known, tree } = this.#deps
-    const shapes = query.scope === 'tree' || query.hops + query.ttl >= WIDE
+    const shapes = shapesTree(query)
     let brought = 0
     let isOver = false
     this.#calls++

@@ -1,4 +1,3 @@
-import { isLoopback } from '../../common/address.ts'
 import type { Clock } from '../../common/clock.ts'
 import { NetworkError } from '../../common/errors.ts'
 import { type Random, sample } from '../../common/random.ts'
@@ -7,6 +6,7 @@ import { type LocalFiles, matches } from '../locate/local.ts'
 import type { LocateQuery } from '../locate/strategy.ts'
 import { askedBy, PartyLimits } from '../overlay/party-limits.ts'
 import type { KnownPeers } from '../overlay/protocol.ts'
+import { sameHost } from '../overlay/reachable.ts'
 import { Asking, type Tally } from './asking.ts'
 import { bounded, HOP_MS, MAX_FAN_OUT, MAX_TIME_MS } from './bounds.ts'
 import { isAskedFor } from './hits.ts'
@@ -21,7 +21,7 @@ import {
 } from './protocol.ts'
 import { FloodSearch, type RoundPlan, randomId } from './search.ts'
 import { SeenQueries } from './seen-queries.ts'
-import { Tree, WIDE } from './tree.ts'
+import { shapesTree, Tree } from './tree.ts'
 
 export interface FloodDeps {
   self: () => PeerContact
@@ -157,7 +157,7 @@ export class Flood implements FloodHandlers {
     const party = link ? `link ${link.peer}` : askedBy(from.host, from.peer)
     const isDirect = query.ttl === 0 && query.hops === 1 && query.what.kind !== 'text'
     if (!(isDirect ? this.#direct : this.#limits).take(party)) throw busy()
-    const shapes = query.scope === 'tree' || query.hops + query.ttl >= WIDE
+    const shapes = shapesTree(query)
     if (this.#seen.has(query.id)) {
       if (shapes && link) this.#tree.prune(link.peer)
       yield { kind: 'seen' }
@@ -210,12 +210,8 @@ export class Flood implements FloodHandlers {
   /** The neighbour that it is: by its word, where that fits the address that it comes from. */
   #linkOf({ host, peer }: FloodSender): PeerContact | undefined {
     if (peer === undefined) return undefined
-    return this.#deps.links().find((link) => link.peer === peer && isFrom(link, host))
+    return this.#deps.links().find((link) => link.peer === peer && sameHost(link.host, host))
   }
-}
-
-function isFrom(link: PeerContact, host: string): boolean {
-  return link.host === host || (isLoopback(link.host) && isLoopback(host))
 }
 
 function busy(): NetworkError {

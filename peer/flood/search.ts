@@ -6,7 +6,7 @@ import type { Asking, Tally } from './asking.ts'
 import { HOP_MS } from './bounds.ts'
 import type { FloodHit, FloodQuery } from './protocol.ts'
 
-/** One ring of a search. */
+/** One round of a search. */
 export interface RoundPlan {
   /** links between the asking peer and the furthest that it reaches */
   readonly ttl: number

@@ -2,8 +2,8 @@ import type { PeerId } from '../../common/ids.ts'
 import type { PeerContact } from '../contact.ts'
 import type { FloodQuery } from './protocol.ts'
 
-/** Rings of the search: a query whose whole way is shorter than this tells nothing about which links are detours. */
-export const WIDE = 7
+/** Links. Over a shorter way a query tells nothing about which links are detours. */
+const WIDE = 7
 /** Links remembered beyond those that there are: they come and go. */
 const MAX_LINKS = 1000
 const MAX_OFFENCES = 3
@@ -59,6 +59,11 @@ export class Tree {
   #isIgnored(peer: PeerId): boolean {
     return (this.#ignoredUntil.get(peer) ?? Number.NEGATIVE_INFINITY) > this.#now()
   }
+}
+
+/** Whether it tells of a link, by how a query comes over it, that it is a detour or that it is none. */
+export function shapesTree({ scope, hops, ttl }: FloodQuery): boolean {
+  return scope === 'tree' || hops + ttl >= WIDE
 }
 
 function forgetOldest(peers: Set<PeerId> | Map<PeerId, unknown>): void {
