@@ -17,7 +17,7 @@ const silent = () => new NetworkError('unavailable', 'no answer in time', { reas
 /** A ring whose answers take `takes` ms, where they are waited for so long. */
 function ringOf(clock: VirtualClock, takes: (to: Member) => number): (timeoutMs: number) => RingNetwork {
   return (timeoutMs) => ({
-    ...new SimulatedNetwork({ clock, random: Math.random }).ringOf(member('self')),
+    ...new SimulatedNetwork({ clock, random: seededRandom(1) }).ringOf(member('self')),
     stabilize: async (to) => {
       await clock.sleep(Math.min(takes(to), timeoutMs))
       if (takes(to) > timeoutMs) throw silent()

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { NetworkError } from '../../common/errors.ts'
 import type { PeerContact } from '../contact.ts'
 import { SimulatedNetwork } from '../simulate/network.ts'
+import { seededRandom } from '../simulate/seeded.ts'
 import { VirtualClock } from '../simulate/virtual-clock.ts'
 import { member } from './dht.fixture.ts'
 import { Pointers } from './pointers.ts'
@@ -14,7 +15,10 @@ const signal = new AbortController().signal
 
 function callsOf(answer: (to: Member) => Promise<never>) {
   const clock = new VirtualClock()
-  const network: RingNetwork = { ...new SimulatedNetwork({ clock, random: Math.random }).ringOf(self), step: answer }
+  const network: RingNetwork = {
+    ...new SimulatedNetwork({ clock, random: seededRandom(1) }).ringOf(self),
+    step: answer,
+  }
   const pointers = new Pointers(() => self, 4)
   const missed: string[] = []
   const known = {

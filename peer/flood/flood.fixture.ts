@@ -6,23 +6,13 @@ import type { PeerContact } from '../contact.ts'
 import type { LocalFile, LocalFiles } from '../locate/local.ts'
 import type { KnownPeers } from '../overlay/protocol.ts'
 import { SimulatedNetwork } from '../simulate/network.ts'
+import { seededRandom } from '../simulate/seeded.ts'
 import { VirtualClock } from '../simulate/virtual-clock.ts'
 import { Flood, type FloodOptions } from './flood.ts'
 import type { FloodHandlers } from './protocol.ts'
 
 export const ALIVE = new AbortController().signal
 setMaxListeners(0, ALIVE)
-
-/** Random numbers that repeat: mulberry32. */
-export function seeded(seed: number): Random {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
-}
 
 export function contactOf(number: number): PeerContact {
   const host = `10.${(number >> 16) & 255}.${(number >> 8) & 255}.${number & 255}`
@@ -66,7 +56,7 @@ export class FloodWorld {
   readonly missed: PeerContact[] = []
 
   constructor(size: number, options: Partial<FloodOptions> = {}, seed = 1) {
-    this.random = seeded(seed)
+    this.random = seededRandom(seed)
     this.network = new SimulatedNetwork({ clock: this.clock, random: this.random })
     const known: KnownPeers = {
       alive: () => [],

@@ -285,7 +285,7 @@ describe('the book of known peers', () => {
 test('who was alive and does not answer is told of at once, and once', () => {
   let lost = 0
   const clock = new ManualClock()
-  const book = new PeerBook({ self: () => self, clock, random: Math.random, onLost: () => lost++ })
+  const book = new PeerBook({ self: () => self, clock, random: () => 0.5, onLost: () => lost++ })
   book.missed(at('p1', '10.9.0.1'))
   book.heard([{ contact: at('p2', '10.9.0.2'), ageMs: 0 }], at('p2', '10.9.0.2').host)
   book.missed(at('p2', '10.9.0.2'))
