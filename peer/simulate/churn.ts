@@ -8,8 +8,6 @@ export interface ChurnOptions {
   /** between two joins, and between two that go, on average, ms */
   everyMs: number
   lookups: number
-  /** lookups on average (default 1) */
-  perSecond?: number
   /** who goes says goodbye (default), or falls silent */
   polite?: boolean
   progress?: (done: number) => void
@@ -25,6 +23,8 @@ export interface ChurnResults extends LookupResults {
 
 /** Members that a newcomer knows. */
 const KNOWN = 4
+/** On average. */
+const LOOKUPS_PER_SECOND = 1
 /** Fewer than this many members are left alone. */
 const LEAST = 3
 
@@ -34,7 +34,7 @@ const LEAST = 3
  */
 export async function churn(
   population: Population,
-  { everyMs, lookups, perSecond = 1, polite = true, progress = () => {} }: ChurnOptions,
+  { everyMs, lookups, polite = true, progress = () => {} }: ChurnOptions,
 ): Promise<ChurnResults> {
   const { clock, random } = population
   const begin = clock.now()
@@ -67,7 +67,7 @@ export async function churn(
   }
   population.maintain()
   const rate = 1000 / everyMs
-  await clock.run(Promise.all([often(rate, join), often(rate, go), often(perSecond, look)]))
+  await clock.run(Promise.all([often(rate, join), often(rate, go), often(LOOKUPS_PER_SECOND, look)]))
   await clock.run(Promise.all(running))
   const seconds = (clock.now() - begin) / 1000
   return { ...resultsOf(outcomes), joined, gone, seconds, health: population.health() }

@@ -1,21 +1,17 @@
 import { expect, test } from 'vitest'
-import type { Clock } from '../../common/clock.ts'
 import type { ContentId } from '../../common/ids.ts'
 import { sha256 } from '../../common/merkle.ts'
-import type { Random } from '../../common/random.ts'
-import type { PeerContact } from '../contact.ts'
 import type { RingHandlers } from '../dht/protocol.ts'
 import { placeOfContent } from '../dht/ring.ts'
-import { PeerBook } from '../overlay/known-peers.ts'
+import { withBooks } from './exchanging.ts'
 import { type LookupResults, lookUp, lookUpAll, type Outcome, resultsOf, share } from './lookups.ts'
 import { Population, type PopulationOptions } from './population.ts'
 import type { SimulatedPeer } from './simulated-peer.ts'
 
 const MINUTE = 60_000
-const bookOf = (self: PeerContact, clock: Clock, random: Random) => new PeerBook({ self: () => self, clock, random })
 
 function populationOf(count: number, options: Partial<PopulationOptions> = {}): Population {
-  const population = new Population({ seed: 1, bookOf, ...options })
+  const population = new Population({ seed: 1, ...withBooks, ...options })
   population.found(count)
   return population
 }
@@ -75,7 +71,7 @@ test('a partition makes two rings, and once it is healed they are one again: eac
 })
 
 test('two rings that began apart merge where one member of one knows one of the other', async () => {
-  const population = new Population({ seed: 1, bookOf })
+  const population = new Population({ seed: 1, ...withBooks })
   const rings: SimulatedPeer[][] = []
   for (const _ of [1, 2]) {
     const ring: SimulatedPeer[] = []

@@ -33,8 +33,8 @@ export interface LookupResults {
   readonly found: number
 }
 
-/** What a lookup remembers of who was silent: nothing, as in the paper; what this origin saw in its lookups; or it is the peer itself. */
-export type Memory = 'none' | 'own' | 'peer'
+/** What a lookup remembers of who was silent: nothing, as in the paper; or what this origin saw in its lookups. */
+export type Memory = 'none' | 'own'
 
 export interface LookupOptions {
   memory?: Memory
@@ -53,15 +53,15 @@ export interface Outcome {
 
 /** Looked up at the same time; more would be faster to simulate, and take more memory. */
 const AT_A_TIME = 500
-/** Records of a key are kept at so many, as `ChordOptions.replicas`. */
+/** Records of a key are kept at so many, as agents do. */
 const REPLICAS = 6
 
 /** Gives peers by chance one file each, and puts its records where its publisher would. */
-export function share(population: Population, files: number, from = 0): SharedFile[] {
+export function share(population: Population, files: number): SharedFile[] {
   return Array.from({ length: files }, (_, i) => {
     const provider = population.one()
-    const content = sha256(Buffer.from(`file ${from + i}`)).toString('hex') as ContentId
-    const file = { name: `file-${from + i}.bin` as FileName, content, provider }
+    const content = sha256(Buffer.from(`file ${i}`)).toString('hex') as ContentId
+    const file = { name: `file-${i}.bin` as FileName, content, provider }
     publish(population, file)
     return file
   })
@@ -89,7 +89,6 @@ export async function lookUpAll(
   const outcomes: Outcome[] = []
   const twins = new Map<SimulatedPeer, ChordNode>()
   const nodeOf = (origin: SimulatedPeer) => {
-    if (memory === 'peer') return origin.node
     if (memory === 'none') return origin.twin(0)
     const twin = twins.get(origin) ?? origin.twin(Number.POSITIVE_INFINITY)
     twins.set(origin, twin)
