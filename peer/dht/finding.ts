@@ -27,6 +27,7 @@ export interface RingFinding {
 
 /** Replicas of a name's records that are compared. */
 const COMPARED = 3
+
 export interface FindingDeps {
   pointers: Pointers
   calls: RingCalls
@@ -98,7 +99,7 @@ export class Finding {
       throw new NetworkError(
         'unavailable',
         `the ring is broken: none of the ${this.#asked.size} members that follow the key answers; it is repaired by itself where enough of it is left`,
-        { reason: 'ring_broken', path: this.#path },
+        { reason: 'ring_broken' },
       )
     const hops = this.#path.slice(0, this.#until).filter(({ answered }) => answered).length
     return {

@@ -21,7 +21,7 @@ export const LOOKUP_MS = 10_000
 /** So long fingers are looked for in one round, ms. */
 const ROUND_MS = 3000
 
-/** Keeps up the fingers of a member: all of them at first, then one at a time. They only make lookups faster. */
+/** Keeps up the fingers of a member: all of them at first, then one at a time. They make lookups faster. */
 export class Fingers {
   readonly #deps: FingersDeps
   readonly #fingerMs: number

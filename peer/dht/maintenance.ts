@@ -46,8 +46,8 @@ const ROUND_MS = 10_000
 /**
  * Keeps the pointers of a member right, in the form whose correctness Pamela Zave proved ("Reasoning about identifier
  * spaces: how to make Chord correct", IEEE Transactions on Software Engineering 43(12), 2017): lists of successors are
- * taken over whole, `stabilize` and `rectify` change one pointer after a look at who is alive. Fingers only make lookups
- * faster. See docs/adr/0015.
+ * taken over whole, `stabilize` and `rectify` change one pointer after a look at who is alive. See docs/adr/0015, also for
+ * where it differs.
  */
 export class Maintenance {
   readonly #deps: MaintenanceDeps

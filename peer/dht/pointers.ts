@@ -11,7 +11,7 @@ export interface Finger {
 /** Members told of as nearer to a key: where half of all are gone, one in 250 times none of these is left. */
 const MAX_CLOSER = 8
 
-/** The least share of the circle between neighbours that an estimate is made of this many. */
+/** With fewer successors nothing is said of how close members are. */
 const ENOUGH_FOR_ESTIMATE = 4
 
 /**
@@ -128,7 +128,7 @@ export class Pointers {
     this.#successors = list
   }
 
-  /** Forgets a member that does not answer, or has left. An other one that is at its place by now stays. */
+  /** Forgets a member that does not answer, or has left. Another one that is at its place by now stays. */
   drop(member: Member): void {
     const isIt = (other: Member) =>
       other.id === member.id && other.host === member.host && other.grpcPort === member.grpcPort
@@ -195,7 +195,7 @@ export class Pointers {
   /** How many members there seem to be, from how close the successors are; exact in a small ring. */
   get members(): number {
     const last = this.#successors.at(-1)
-    if (!last || this.#isComplete) return this.#successors.length + 1
+    if (!last || this.#isComplete || this.#successors.length < ENOUGH_FOR_ESTIMATE) return this.#successors.length + 1
     return this.#successors.length / share(this.id, last.id)
   }
 

@@ -43,7 +43,10 @@ export interface RingFound {
   readonly predecessor: Member | undefined
 }
 
-/** Places of a key's records and of members: see `placeOfName`, `placeOfContent`, `placeOfPeer`. */
+/**
+ * The members of the ring, as one of them reaches them. Each verb throws NetworkError: `unavailable` where `to` does not
+ * answer, or is not the peer that was meant.
+ */
 export interface RingNetwork {
   /** Tells `to` that this member precedes it, and asks for its surroundings (Zave's stabilize, with the notice for rectify). */
   stabilize(to: Member, signal: AbortSignal): Promise<RingView>
@@ -51,7 +54,7 @@ export interface RingNetwork {
   find(to: Member, key: RecordKey, of: FileName | ContentId, signal: AbortSignal): Promise<RingFound>
   /**
    * Gives records to keep: this member's own, or others' that `to` has to keep from now on; `withdraw` ones of this
-   * member's own that are not so any more. At most `MAX_RECORDS` together.
+   * member's own that are not so any more.
    * @returns how many were kept; fewer than were given where `to` has no room
    */
   store(
@@ -63,7 +66,6 @@ export interface RingNetwork {
   /** Tells `to`, its successor or predecessor, that this member leaves. */
   leave(to: Member, signal: AbortSignal): Promise<void>
 }
-// Each verb throws NetworkError: `unavailable` where `to` does not answer, or is not the peer that was meant.
 
 /**
  * The same from the side of the one that is asked. `from` told its own contact: an address to be tried, not trusted; `seen`

@@ -150,11 +150,6 @@ export class RecordStore {
     return this.placesIn(from, to).filter((place) => this.#places.get(place)?.some(isNew))
   }
 
-  /** Records whose place is after `from`, and not after `to`. */
-  *inRange(from: RingId, to: RingId): IterableIterator<RingRecord> {
-    for (const place of this.placesIn(from, to)) yield* this.at(place)
-  }
-
   countIn(from: RingId, to: RingId): number {
     let count = 0
     for (const [place, entries] of this.#places) if (within(from, place, to)) count += entries.length

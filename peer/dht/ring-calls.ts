@@ -36,7 +36,7 @@ export class RingCalls {
   /** What a member answers; undefined where it fails to. @throws NetworkError `cancelled` */
   async ask<T>(
     member: Member,
-    call: (network: RingNetwork, to: Member, signal: AbortSignal) => Promise<T>,
+    call: (network: RingNetwork, to: Member) => Promise<T>,
     signal: AbortSignal,
   ): Promise<T | undefined> {
     try {
@@ -81,13 +81,13 @@ export class RingCalls {
 
   async #answerOf<T>(
     member: Member,
-    call: (network: RingNetwork, to: Member, signal: AbortSignal) => Promise<T>,
+    call: (network: RingNetwork, to: Member) => Promise<T>,
     signal: AbortSignal,
   ): Promise<T> {
     const { network, known } = this.#deps
     try {
       this.#sent++
-      const answer = await call(network, member, signal)
+      const answer = await call(network, member)
       this.#suspects.delete(member.id)
       known.seen(member)
       return answer
