@@ -1,7 +1,7 @@
 import { NetworkError } from '../../common/errors.ts'
 import type { PeerId } from '../../common/ids.ts'
 import type { FloodHit, FloodQuery } from '../flood/protocol.ts'
-import { Askings } from '../overlay/party-limits.ts'
+import { UnansweredLimit } from '../overlay/party-limits.ts'
 import { type Confirm, providerOf } from './chord.ts'
 import type { LocateQuery, LocateStrategy, Provider, Trace } from './strategy.ts'
 
@@ -52,7 +52,7 @@ export class FloodStrategy implements LocateStrategy {
     const hits = search[Symbol.asyncIterator]()
     let heard = false
     const asked = new Set<string>()
-    const askings = new Askings()
+    const unanswered = new UnansweredLimit()
     let unconfirmed = 0
     const confirming = new Set<Promise<Answer>>()
     let next: Promise<Answer> | undefined
@@ -68,7 +68,7 @@ export class FloodStrategy implements LocateStrategy {
           if (!answer.hit) over = true
           else {
             heard = true
-            const checked = this.#check(answer.hit, asked, askings, query, trace, signal)
+            const checked = this.#check(answer.hit, asked, unanswered, query, trace, signal)
             if (checked) {
               const confirmed: Promise<Answer> = checked.then((providers) => ({
                 from: 'provider',
@@ -99,7 +99,7 @@ export class FloodStrategy implements LocateStrategy {
   #check(
     hit: FloodHit,
     asked: Set<string>,
-    askings: Askings,
+    unanswered: UnansweredLimit,
     query: LocateQuery,
     trace: Trace,
     signal: AbortSignal,
@@ -118,15 +118,15 @@ export class FloodStrategy implements LocateStrategy {
       asked.add(name)
       return Promise.resolve(found([provider]))
     }
-    if (asked.has(key) || !askings.begin(contact)) return undefined
+    if (asked.has(key) || !unanswered.begin(contact)) return undefined
     asked.add(key)
     trace.messages++
-    return this.#confirm(hit, askings, query, signal).then(found)
+    return this.#confirm(hit, unanswered, query, signal).then(found)
   }
 
   async #confirm(
     { provider: contact }: FloodHit,
-    askings: Askings,
+    unanswered: UnansweredLimit,
     query: LocateQuery,
     signal: AbortSignal,
   ): Promise<Provider[]> {
@@ -136,7 +136,7 @@ export class FloodStrategy implements LocateStrategy {
         const provider = providerOf(hit, query, contact)
         if (provider) providers.push(provider)
       }
-      askings.answered(contact)
+      unanswered.answered(contact)
     } catch (error) {
       if (signal.aborted) throw error
     }

@@ -16,7 +16,7 @@ const MAX_OF_PARTY = 2
 const ENOUGH = MAX_OWN + MAX_ASKED
 /** A link that was asked for ends when it is not asked for again, ms. */
 const ASKED_MS = 180_000
-/** Its own links are told so, this often, ms: twice before they would end. */
+/** Its own links are told so again after this, ms: also with a minute between two looks well before they would end. */
 const TELL_MS = 80_000
 
 /**

@@ -44,7 +44,7 @@ export class PartyLimits {
 const MAX_IN_VAIN = 16
 
 /** Bounds what one lookup asks of strangers on the word of others: a liar could name somebody's machine a thousand times. */
-export class Askings {
+export class UnansweredLimit {
   readonly #inVain = new Map<string, number>()
 
   /** Whether this one may be asked; it counts as asked in vain until it has answered, whatever. */
