@@ -138,6 +138,13 @@ export class RestClient {
         { reason: 'unreachable', url: this.baseUrl },
         error,
       )
+    if (errno.startsWith('HPE_'))
+      return new NetworkError(
+        'corrupt',
+        `${this.name} at ${this.baseUrl} speaks something other than HTTP: is that its gRPC port?`,
+        { reason: 'unknown_answer', url: this.baseUrl },
+        error,
+      )
     if (error instanceof SyntaxError)
       return new NetworkError(
         'corrupt',

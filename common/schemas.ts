@@ -343,6 +343,11 @@ export const StepSchema = z
       .max(100)
       .default([])
       .meta({ description: 'the peers visited, in order' }),
+    silent: z
+      .array(z.object({ peer: PeerIdSchema, age_ms: z.number() }))
+      .max(16)
+      .default([])
+      .meta({ description: 'providers that the ring has records of, so old, and that do not answer now' }),
     age_ms: z
       .number()
       .nullable()

@@ -153,7 +153,7 @@ export class Agent implements Component {
             ),
             clock,
             random: Math.random,
-            log: log.child({ part: 'overlay' }),
+            log,
           },
           {
             successors: config.ring_successors,

@@ -120,7 +120,7 @@ export class Overlay implements Component, OverlayRouteDeps {
       },
       { successors: options.successors, stabilizeMs: [Math.min(BUSY_MS, options.stabilizeMs), options.stabilizeMs] },
     )
-    this.#loop = new Loop('exchange', (signal) => this.#meet(signal), log, {
+    this.#loop = new Loop('exchange', (signal) => this.#meet(signal), log.child({ part: 'overlay' }), {
       interval: () => Math.min(this.#exchange.pauseMs, this.#lonelyMs),
       clock,
       random,

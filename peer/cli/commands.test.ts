@@ -295,9 +295,10 @@ describe('locate and search', () => {
     }
     const { stdout, stderr } = await on('locate', 'film.mkv', '--explain')
     expect(stdout).toMatch(/STEP +VIA +ASKED +OUTCOME +TIME +MESSAGES +HOPS/)
-    expect(stdout).toMatch(/1 +maestro +http:\/\/m:9000 +skipped .* did not answer 12 s ago\n/)
+    expect(stdout).toMatch(/1 +maestro +http:\/\/m:9000 +skipped /)
+    expect(stdout).toContain('\n1 maestro: did not answer 12 s ago\n')
     expect(stdout).toMatch(/2 +chord +the ring +found 1 +3.3 ms +4 +2\n/)
-    expect(stdout).toContain('\nchord: this peer → P7 → P3 (silent) → P9\n')
+    expect(stdout).toContain('\n2 chord: this peer → P7 → P3 (silent) → P9 keeps its records\n')
     expect(stdout).toContain('\nnetwork: Maestro down: using the ring; records up to 40 s old\n')
     expect(stdout).toContain('film.mkv: 1 peer, via chord')
     expect(stderr).toBe(
@@ -307,6 +308,28 @@ describe('locate and search', () => {
       network: { level: 'ring' },
       steps: [{ outcome: 'skipped' }, { hops: 2, path: way }],
     })
+  })
+
+  test('replicas that were asked to compare are not told as the way', async () => {
+    const path = ['P7', 'P3', 'P9'].map((peer) => ({ peer: peer as PeerId, rest: `http://${peer}`, answered: true }))
+    agent.located = {
+      peers: [provider('P2', 'film.mkv', { via: 'chord' })],
+      steps: [
+        { ...step('chord', 'found', 'the ring'), hops: 1, path },
+        { ...step('chord', 'found', 'the ring'), hops: 0, path: path.slice(1) },
+      ],
+    }
+    const { stdout } = await on('locate', 'film.mkv', '--explain')
+    expect(stdout).toContain('1 chord: this peer → P7 keeps its records; also asked: P3 and P9\n')
+    expect(stdout).toContain('2 chord: this peer keeps its records itself; also asked: P3 and P9\n')
+  })
+
+  test('where those that shared a file are silent now, the user is told who, and that it may come back', async () => {
+    const silent = [{ peer: 'C' as PeerId, age_ms: 374_000 }]
+    agent.located = { peers: [], steps: [{ ...step('chord', 'nothing', 'the ring'), silent }] }
+    const { stderr, code } = await on('locate', 'film.mkv')
+    expect(stderr).toContain('C shared "film.mkv" 6 min 14 s ago and does not answer now, and nobody else offers it')
+    expect(code).toBe(4)
   })
 
   test('neighbours that are silent alone are told as several', async () => {
@@ -592,7 +615,7 @@ describe('ring', () => {
     expect(stdout).toMatch(/^Predecessor +P9 at 0.1875/m)
     expect(stdout).toMatch(/^Successors +S5 at 0.3125 .*\n +S6 .*\n +S7 .*\n +S8 .*\n +S9 .*\n +… 2 more$/m)
     expect(stdout).toMatch(/^Fingers +F14 at 0.8750/m)
-    expect(stdout).toMatch(/^Records +12 kept .*, 3 of them .*; 40 published .*, 2 wait$/m)
+    expect(stdout).toMatch(/^Records +12 kept, 3 of them .*; 40 about its own files .*, 2 wait$/m)
     expect(stdout).toMatch(/^Checked +4.2 s ago$/m)
     expect(stdout).toContain('--all shows all of them')
     expect((await on('ring', '--all')).stdout).toMatch(/ S11 at 0.6875/)

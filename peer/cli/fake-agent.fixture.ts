@@ -243,7 +243,7 @@ export function provider(peer: string, file: string, more: Partial<LocatedProvid
 }
 
 export function step(strategy: LookupStep['strategy'], outcome: LookupStep['outcome'], asked: string): LookupStep {
-  const trace = { messages: 1, hops: null, path: [], age_ms: null }
+  const trace = { messages: 1, hops: null, path: [], age_ms: null, silent: [] }
   return { strategy, outcome, asked, found: outcome === 'found' ? 1 : 0, ms: 3.25, detail: null, ...trace }
 }
 

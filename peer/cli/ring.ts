@@ -42,7 +42,7 @@ Examples:
         ...listed('Fingers', ring.fingers, shown),
         [
           'Records',
-          `${records.held} kept for others and as copies, ${records.own} of them its own part; ${records.published} published about its files${records.unpublished > 0 ? `, ${records.unpublished} wait` : ''}`,
+          `${records.held} kept, ${records.own} of them as the member that is responsible; ${records.published} about its own files are kept in the ring${records.unpublished > 0 ? `, ${records.unpublished} wait` : ''}`,
         ],
         ['Checked', ring.checked_ms === null ? 'not yet' : `${duration(ring.checked_ms / 1000)} ago`],
         ['Messages', `${messages.sent} sent, ${messages.answered} answered`],

@@ -25,7 +25,6 @@ export function showSteps(steps: readonly LookupStep[], out: Output): void {
       { title: 'TIME', align: 'right' },
       { title: 'MESSAGES', align: 'right' },
       { title: 'HOPS', align: 'right' },
-      { title: '', shrinks: true },
     ],
     steps.map((step, i) => [
       String(i + 1),
@@ -35,16 +34,26 @@ export function showSteps(steps: readonly LookupStep[], out: Output): void {
       `${step.ms < 10 ? step.ms.toFixed(1) : Math.round(step.ms)} ms`,
       String(step.messages),
       step.hops === null ? '' : String(step.hops),
-      step.detail ?? '',
     ]),
   )
-  for (const step of steps) if (step.path.length > 0) out.line(styled('dim', `${step.strategy}: `), pathText(step))
+  for (const [i, step] of steps.entries()) {
+    const notes = [...(step.path.length > 0 ? [pathText(step)] : []), ...(step.detail === null ? [] : [step.detail])]
+    for (const note of notes) out.line(styled('dim', `${i + 1} ${step.strategy}: `), note)
+  }
 }
 
-/** `this peer → P7 → P3 (silent) → P9` */
-function pathText({ path }: LookupStep): string {
-  const visited = path.map(({ peer, answered }) => (answered ? peer : `${peer} (silent)`))
-  return ['this peer', ...visited].join(' → ')
+/**
+ * `this peer → P7 → P3 (silent) → P9 keeps it; compared with P4`: the way to the member that is responsible, then others
+ * that keep the same.
+ */
+function pathText({ path, hops }: LookupStep): string {
+  const name = ({ peer, answered }: LookupStep['path'][number]) => (answered ? peer : `${peer} (silent)`)
+  if (hops === null) return ['this peer', ...path.map(name)].join(' → ')
+  let way = 0
+  for (let answered = 0; answered < hops && way < path.length; way++) if (path[way]!.answered) answered++
+  const keeper = `${['this peer', ...path.slice(0, way).map(name)].join(' → ')} ${way === 0 ? 'keeps its records itself' : 'keeps its records'}`
+  const compared = path.slice(way).map(name)
+  return compared.length === 0 ? keeper : `${keeper}; also asked: ${list(compared)}`
 }
 
 /** At which level the network works. */
@@ -60,7 +69,7 @@ export function noteDegradation(
 ): void {
   const down = gaps(steps)
   if (down.length === 0) return
-  const answered = steps.findLast((step) => step.outcome === 'found' && !isLocal(step))
+  const answered = steps.find((step) => step.outcome === 'found' && !isLocal(step))
   const verb = down.length === 1 && down[0]?.strategy !== 'flood' ? 'does' : 'do'
   const instead = answered === undefined ? '' : `; asked ${nameOfAnswered(answered, providers)} instead`
   out.note({ style: 'yellow', text: `${list(down.map(nameOfDown))} ${verb} not answer${instead}` })

@@ -128,6 +128,11 @@ export class Lookup {
 }
 
 function brokenRing(path: readonly Visit[]): NetworkError {
+  if (path.length === 0)
+    return new NetworkError('unavailable', 'this peer knows no member of the ring that answers', {
+      reason: 'alone',
+      path,
+    })
   const silent = path.filter(({ answered }) => !answered).length
   return new NetworkError(
     'unavailable',

@@ -83,7 +83,7 @@ export class ChordNode implements RingHandlers {
 
   /** How many members there seem to be. */
   get members(): number {
-    return this.#pointers.members
+    return Math.round(this.#pointers.members)
   }
 
   /** When the successor answered last, by the clock; undefined where there was none. */

@@ -151,7 +151,7 @@ export class ChordStrategy implements LocateStrategy {
         trace.messages++
         running.set(
           candidate,
-          this.#confirm(candidate.contact, query, signal).then((providers) => ({ candidate, providers })),
+          this.#confirm(candidate, query, trace, signal).then((providers) => ({ candidate, providers })),
         )
       }
       const { candidate, providers } = await Promise.race(running.values())
@@ -161,7 +161,12 @@ export class ChordStrategy implements LocateStrategy {
     }
   }
 
-  async #confirm(contact: PeerContact, query: Exact, signal: AbortSignal): Promise<Provider[]> {
+  async #confirm(
+    { contact, records }: Candidate,
+    query: Exact,
+    trace: Trace,
+    signal: AbortSignal,
+  ): Promise<Provider[]> {
     const providers: Provider[] = []
     try {
       for await (const hit of this.#deps.confirm(contact, query, signal)) {
@@ -172,6 +177,8 @@ export class ChordStrategy implements LocateStrategy {
     } catch (error) {
       // One that does not answer is no provider now; that it was cut short is the caller's to see.
       if (signal.aborted) throw error
+      const youngest = Math.min(...records.map(({ ageMs }) => ageMs))
+      if (trace.silent.length < MAX_PROVIDERS) trace.silent.push({ peer: contact.peer, age_ms: youngest })
     }
     return providers
   }

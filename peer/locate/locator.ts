@@ -156,6 +156,7 @@ export class Locator {
       hops: trace.hops,
       path: trace.path.slice(0, MAX_PATH),
       age_ms: trace.ageMs,
+      silent: trace.silent,
     }
     return { step, providers }
   }
@@ -163,7 +164,7 @@ export class Locator {
 
 function skipped({ name: strategy, asked }: LocateStrategy, silentMs: number): LookupStep {
   const detail = `did not answer ${Math.round(silentMs / 1000)} s ago; asked again in the background`
-  const nothing = { found: 0, ms: 0, messages: 0, hops: null, path: [], age_ms: null }
+  const nothing = { found: 0, ms: 0, messages: 0, hops: null, path: [], age_ms: null, silent: [] }
   return { strategy, asked, outcome: 'skipped', detail, ...nothing }
 }
 

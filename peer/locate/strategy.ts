@@ -20,6 +20,8 @@ export interface Trace {
   path: LookupStep['path']
   /** how long ago the providers of the records that were used said so, at most, ms */
   ageMs: number | null
+  /** providers that said so, that long ago, and do not answer now */
+  silent: LookupStep['silent']
   /** what else is worth telling */
   detail: string | null
 }
@@ -28,7 +30,7 @@ export interface Trace {
 export const MAX_PATH = 100
 
 export function newTrace(): Trace {
-  return { messages: 0, hops: null, path: [], ageMs: null, detail: null }
+  return { messages: 0, hops: null, path: [], ageMs: null, silent: [], detail: null }
 }
 
 /** Adds a peer to the path; those beyond the most that are told are left out. */

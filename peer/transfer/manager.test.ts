@@ -45,7 +45,7 @@ function latch(): { open: () => void; opened: Promise<void> } {
 }
 
 function step(strategy: LookupStep['strategy'], outcome: LookupStep['outcome']): LookupStep {
-  const trace = { messages: 1, hops: null, path: [], age_ms: null }
+  const trace = { messages: 1, hops: null, path: [], age_ms: null, silent: [] }
   return { strategy, asked: `the ${strategy}`, outcome, found: 0, ms: 1, detail: null, ...trace }
 }
 
