@@ -2,6 +2,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { NetworkError } from '../../common/errors.ts'
 import type { ContentId, FileName } from '../../common/ids.ts'
 import { SimulatedNetwork } from '../simulate/network.ts'
+import { seededRandom } from '../simulate/seeded.ts'
 import { VirtualClock } from '../simulate/virtual-clock.ts'
 import { member, members } from './dht.fixture.ts'
 import { ChordNode } from './node.ts'
@@ -22,14 +23,10 @@ class Ring {
   readonly records = new Map<string, RecordStore>()
   readonly #stop = new AbortController()
   readonly all: readonly Member[]
-  #state = 1
 
   constructor(all: readonly Member[]) {
     this.all = all
-    const random = () => {
-      this.#state = (this.#state * 48_271) % 2_147_483_647
-      return this.#state / 2_147_483_647
-    }
+    const random = seededRandom(1)
     this.network = new SimulatedNetwork({ clock: this.clock, random })
     const known = { alive: () => [], lost: () => [], seen: () => {}, missed: () => {} }
     for (const [i, self] of all.entries()) {

@@ -214,9 +214,6 @@ describe('on 1,000 peers of mean degree 4', () => {
     const plain = await searches(PLAIN, 'all')
     for (const take of ['one', 'all'] as const) {
       const widening = await searches(undefined, take)
-      const row = (outcomes: Outcome[]) =>
-        outcomes.map(({ found, messages }) => `${found}/${SEARCHES} ${messages.toFixed(0)}`)
-      process.stdout.write(`copies ${KINDS}; plain ${row(plain)}; widening, ${take} taken ${row(widening)}\n`)
       for (const [i, { found }] of widening.entries()) expect(found).toBeGreaterThanOrEqual(plain[i]!.found)
       const mean = (outcomes: Outcome[]) => outcomes.reduce((sum, { messages }) => sum + messages, 0) / outcomes.length
       expect(mean(widening) / mean(plain)).toBeLessThanOrEqual(1 / 3)
