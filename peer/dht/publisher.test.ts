@@ -455,6 +455,21 @@ describe('failures', () => {
     expect(ring.messages).toEqual([])
   })
 
+  it('goes on where a tick was aborted amid many files, with what has changed since', async () => {
+    ring.catalog.change(Array.from({ length: 1000 }, (_, i) => file(`f${i}`)))
+    const abort = new AbortController()
+    const ticking = ring.publisher.tick(abort.signal)
+    abort.abort()
+    ring.catalog.change([file('f998', 'other')], ['f0', 'f999'])
+    await ticking
+    expect(ring.messages).toEqual([])
+    expect(ring.publisher.nextMs).toBeLessThanOrEqual(100)
+    await ring.tick()
+    expect(['f0', 'f1', 'f997', 'f998', 'f999'].map((name) => ring.found(name)[0])).toEqual([0, 6, 6, 0, 0])
+    expect(ring.found('f998', 'other')).toEqual([6, 6])
+    expect([ring.publisher.published, ring.publisher.waiting]).toEqual([2 * 998, 0])
+  })
+
   it('goes on where an aborted tick ended', async () => {
     ring.catalog.change([file('a')])
     await ring.publisher.tick(AbortSignal.abort())

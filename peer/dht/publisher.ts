@@ -3,12 +3,13 @@ import type { FileName } from '../../common/ids.ts'
 import type { Logger } from '../../common/log.ts'
 import type { Random } from '../../common/random.ts'
 import type { FileEntry } from '../../common/schemas.ts'
-import type { PeerContact } from '../contact.ts'
+import { type PeerContact, sameAddress } from '../contact.ts'
 import type { AnnouncedCatalog } from '../maestro-session.ts'
-import type { RingNetwork, RingRecord } from './protocol.ts'
-import { fitting } from './record-messages.ts'
+import { OwnRecords } from './own-records.ts'
+import type { RingNetwork } from './protocol.ts'
 import type { RecordStore } from './record-store.ts'
 import { type Member, memberOf, type RingId, within } from './ring.ts'
+import { type Message, messagesOf } from './word-messages.ts'
 import { type Word, Words } from './words.ts'
 
 export type PublishedCatalog = Pick<AnnouncedCatalog, 'entries' | 'onChange'>
@@ -47,17 +48,13 @@ const MAX_BROKEN = 3
 /** ms; doubled with each failure up to the second. */
 const BACKOFF = [2000, 60_000] as const
 const SOON_MS = 60_000
-/** Between two ticks, also where one has left something to do. */
+/** Between two ticks, also where something is left. */
 const LEAST_MS = 100
+/** Files that are taken in before a pause: of each, two places are hashed. About 3 ms. */
+const SLICE = 250
 
-interface Message {
-  readonly words: readonly Word[]
-  readonly versions: readonly number[]
-  readonly records: RingRecord[]
-  readonly withdraw: RingRecord[]
-  /** members that have it */
-  taken: number
-}
+/** What came of a message to a member. */
+type Answer = 'taken' | 'refused' | 'silent'
 
 /**
  * Keeps this peer's own files up in the ring: each under its name and under its content, at the first members that follow
@@ -66,6 +63,7 @@ interface Message {
 export class Publisher {
   readonly #deps: PublisherDeps
   readonly #options: PublisherOptions
+  readonly #own: OwnRecords
   readonly #words: Words
   readonly #unsubscribe: () => void
   /** by name; null: removed */
@@ -80,10 +78,10 @@ export class Publisher {
   /** the ring is broken: nothing before this */
   #pausedUntil = 0
   #broken = 0
-
   constructor(deps: PublisherDeps, options: Partial<PublisherOptions> = {}) {
     this.#deps = deps
     this.#options = { ...DEFAULTS, ...options }
+    this.#own = new OwnRecords(deps)
     this.#words = new Words(this.#options.maxFiles)
     this.#againAt = this.#nextPass()
     this.#unsubscribe = deps.catalog.onChange(({ added, removed }) => {
@@ -125,9 +123,10 @@ export class Publisher {
   async tick(signal: AbortSignal): Promise<void> {
     const now = this.#deps.clock.now()
     if (this.#isClosed || now < this.#pausedUntil) return
-    this.#absorb(now)
+    await this.#absorb(now, signal)
+    if (signal.aborted) return
     const self = this.#deps.self()
-    if (now >= this.#againAt || !isSame(self, this.#told)) {
+    if (now >= this.#againAt || (this.#told && !sameAddress(self, this.#told))) {
       this.#words.sayAgain(now)
       this.#againAt = this.#nextPass()
     }
@@ -138,8 +137,9 @@ export class Publisher {
   /** Ends it: members are told to forget what they keep of this peer, as far as the signal lets. */
   async withdrawAll(signal: AbortSignal): Promise<void> {
     this.close()
-    this.#words.retireAll(this.#deps.clock.now())
-    while (!signal.aborted && this.#words.due(this.#deps.clock.now()).length > 0) await this.#publish(signal)
+    this.#words.retireAll()
+    while (!signal.aborted && this.#words.catchUp(SLICE, this.#deps.clock.now())) await this.#pause()
+    while (!signal.aborted && (await this.#publish(signal)));
   }
 
   close(): void {
@@ -147,13 +147,18 @@ export class Publisher {
     this.#unsubscribe()
   }
 
-  #absorb(now: number): void {
+  async #absorb(now: number, signal: AbortSignal): Promise<void> {
     const { catalog, log } = this.#deps
-    // Taken together, without a pause between them: what changes later is a change again.
+    // Listed at once: what changes during the pauses is a change again.
     if (!this.#isLoaded) this.#changes = new Map(catalog.entries().map((entry) => [entry.name, entry]))
     this.#isLoaded = true
-    this.#words.apply(this.#changes, now)
-    this.#changes = new Map()
+    for (;;) {
+      this.#words.apply(this.#someChanges())
+      if (this.#changes.size === 0) this.#words.choose(now)
+      if (!this.#words.catchUp(SLICE, now) && this.#changes.size === 0) break
+      await this.#pause()
+      if (signal.aborted) return
+    }
     const { beyond } = this.#words
     if (beyond === 0 || this.#isWarned) return
     this.#isWarned = true
@@ -164,13 +169,39 @@ export class Publisher {
     )
   }
 
-  async #publish(signal: AbortSignal): Promise<void> {
-    const due = this.#words.due(this.#deps.clock.now())
+  #someChanges(): Map<FileName, FileEntry | null> {
+    const some = new Map<FileName, FileEntry | null>()
+    for (const [name, entry] of this.#changes) {
+      if (some.size === SLICE) break
+      some.set(name, entry)
+      this.#changes.delete(name)
+    }
+    return some
+  }
+
+  /** Others have their turn. */
+  #pause(): Promise<void> {
+    return this.#deps.clock.sleep(0)
+  }
+
+  async #due(): Promise<Word[]> {
+    const looking = this.#words.due(this.#deps.clock.now())
+    for (;;) {
+      const { done, value } = looking.next()
+      if (done) return value
+      await this.#pause()
+    }
+  }
+
+  /** @returns whether anything was due */
+  async #publish(signal: AbortSignal): Promise<boolean> {
+    const due = await this.#due()
     const self = memberOf(this.#deps.self())
     const lanes = Math.min(LANES, Math.ceil(due.length / LANE_WORDS))
     const length = Math.ceil(due.length / lanes)
     const walks = Array.from({ length: lanes }, (_, i) => due.slice(i * length, (i + 1) * length))
     await Promise.all(walks.map((words) => this.#walk(words, self, signal)))
+    return due.length > 0
   }
 
   /** @param words by place */
@@ -210,36 +241,38 @@ export class Publisher {
 
   async #tell(run: readonly Word[], owners: readonly Member[], self: Member, signal: AbortSignal): Promise<void> {
     // The catalog may have changed during the lookup.
-    const words = run.filter((word) => this.#words.has(word))
-    const messages = messagesOf(words, self)
+    const words = run.filter(({ isDropped }) => !isDropped)
     for (const word of words) word.wasSent = true
-    await Promise.all(owners.map((owner) => this.#give(owner, messages, self, signal)))
-    for (const { words: told, versions, taken } of messages) {
+    let answering = owners
+    for (const message of messagesOf(words, self)) {
+      const answers = await Promise.all(answering.map((owner) => this.#give(owner, message, self, signal)))
+      const taken = answers.filter((answer) => answer === 'taken').length
       const isDone = taken > 0 && 2 * taken >= owners.length
-      if (!isDone && signal.aborted) continue
-      const retryAt = this.#retryAt(told[0]?.failures ?? 0)
-      for (const [i, word] of told.entries()) {
-        if (isDone) this.#words.succeeded(word, versions[i]!)
-        else this.#words.failed(word, versions[i]!, taken > 0, retryAt)
-      }
+      if (isDone || !signal.aborted) this.#settle(message, isDone, taken > 0)
+      if (signal.aborted) return
+      answering = answering.filter((_, i) => answers[i] !== 'silent')
     }
   }
 
-  async #give(owner: Member, messages: readonly Message[], self: Member, signal: AbortSignal): Promise<void> {
-    const { network, own, log } = this.#deps
-    for (const message of messages) {
-      const { records, withdraw } = message
-      if (signal.aborted) return
-      try {
-        const isSelf = owner.id === self.id
-        if (isSelf) own.withdraw(withdraw, self)
-        const kept = isSelf ? own.store(records, self) : await network.store(owner, records, withdraw, signal)
-        // One that has hardly any room left does not count.
-        if (2 * kept >= records.length) message.taken++
-      } catch (error) {
-        log.debug({ peer: owner.peer, err: error }, 'a member of the ring took no records')
-        return
-      }
+  #settle({ words, versions }: Message, isDone: boolean, isKept: boolean): void {
+    const retryAt = this.#retryAt(words[0]?.failures ?? 0)
+    for (const [i, word] of words.entries()) {
+      if (isDone) this.#words.succeeded(word, versions[i]!)
+      else this.#words.failed(word, versions[i]!, isKept, retryAt)
+    }
+  }
+
+  async #give(owner: Member, message: Message, self: Member, signal: AbortSignal): Promise<Answer> {
+    const { network, log } = this.#deps
+    const { records, withdraw } = message
+    try {
+      const isSelf = owner.id === self.id
+      const kept = await (isSelf ? this.#own.keep(message, self) : network.store(owner, records, withdraw, signal))
+      // One that has hardly any room left does not count.
+      return 2 * kept >= records.length ? 'taken' : 'refused'
+    } catch (error) {
+      log.debug({ peer: owner.peer, err: error }, 'a member of the ring took no records')
+      return 'silent'
     }
   }
 
@@ -253,31 +286,4 @@ export class Publisher {
     const [first, most] = BACKOFF
     return clock.now() + Math.min(first * 2 ** failures, most) * (0.75 + 0.5 * random())
   }
-}
-
-function messagesOf(words: readonly Word[], self: PeerContact): Message[] {
-  const messages: Message[] = []
-  const { peer, host, restPort, grpcPort } = self
-  const provider = { peer, host, restPort, grpcPort }
-  const recordOf = ({ key, name, content, size }: Word) => ({ key, name, content, size, provider, ageMs: 0 })
-  for (let at = 0; at < words.length; ) {
-    const some = fitting(eachFrom(words, at)).flat()
-    at += some.length
-    messages.push({
-      words: some,
-      versions: some.map(({ version }) => version),
-      records: some.filter(({ isGone }) => !isGone).map(recordOf),
-      withdraw: some.filter(({ isGone }) => isGone).map(recordOf),
-      taken: 0,
-    })
-  }
-  return messages
-}
-
-function* eachFrom(words: readonly Word[], at: number): Generator<[Word]> {
-  for (let i = at; i < words.length; i++) yield [words[i]!]
-}
-
-function isSame(a: PeerContact, b: PeerContact | undefined): boolean {
-  return a.peer === b?.peer && a.host === b.host && a.grpcPort === b.grpcPort && a.restPort === b.restPort
 }
