@@ -7,9 +7,9 @@ import { Acquaintances } from '../simulate/acquaintances.ts'
 import { SimulatedNetwork } from '../simulate/network.ts'
 import { seededRandom } from '../simulate/seeded.ts'
 import { VirtualClock } from '../simulate/virtual-clock.ts'
-import { member } from './dht.fixture.ts'
+import { member, members } from './dht.fixture.ts'
 import type { RingNetwork } from './protocol.ts'
-import type { Member } from './ring.ts'
+import { type Member, placeOfName } from './ring.ts'
 import { RingService } from './ring-service.ts'
 
 const name = 'film.mkv' as FileName
@@ -23,7 +23,13 @@ class Lab {
   readonly network = new SimulatedNetwork({ clock: this.clock, random: this.random })
   readonly #changed = new Map<RingService, (change: { to: number; added: FileEntry[]; removed: FileName[] }) => void>()
 
-  service(self: Member, knows: readonly Member[] = [], files: FileEntry[] = [], network?: RingNetwork): RingService {
+  service(
+    self: Member,
+    knows: readonly Member[] = [],
+    files: FileEntry[] = [],
+    network?: RingNetwork,
+    successors = 4,
+  ): RingService {
     const known = new Acquaintances(this.random, 50)
     for (const one of knows) known.seen(one)
     let listener = (_: { to: number; added: FileEntry[]; removed: FileName[] }) => {}
@@ -48,7 +54,7 @@ class Lab {
         random: this.random,
         log: silentLog,
       },
-      { successors: 4, stabilizeMs: [1000, 10_000] },
+      { successors, stabilizeMs: [1000, 10_000] },
     )
     this.#changed.set(service, (change) => listener(change))
     this.network.settle(self, { ring: service.handlers })
@@ -115,6 +121,37 @@ test('after all others died what it shares is told again to those that come next
   lab.network.kill(a)
   expect((await lab.clock.run(third.find('name', name, never))).records).toHaveLength(1)
   await lab.stop(third)
+})
+
+test('after many died at once what is shared is told again within two minutes, also where all that kept it are dead', async () => {
+  const lab = new Lab()
+  const all = members(16)
+  const first = all.findIndex(({ id }) => id >= placeOfName(name))
+  // From the one on that is responsible for the name.
+  const [owner, ...others] = [...all.slice(first), ...all.slice(0, first)]
+  const [alive, dead] = [others.slice(7), [owner!, ...others.slice(0, 7)]]
+  let isOver = false
+  const silent = () => Promise.reject(new NetworkError('unavailable', 'dead'))
+  // The dead don't call either.
+  const mortal = (self: Member) =>
+    new Proxy(lab.network.ringOf(self), {
+      get: (ring, verb) => (isOver && dead.includes(self) ? silent : Reflect.get(ring, verb)),
+    })
+  const services = new Map(all.map((self) => [self, lab.service(self, [all[0]!, all[5]!], [], mortal(self), 16)]))
+  for (const one of services.values()) await one.start()
+  await lab.pass(300_000)
+  // Only now, so that nobody but those who are responsible for it has ever had it.
+  lab.share(services.get(alive[3]!)!, [film])
+  await lab.pass(10_000)
+  const find = async () => {
+    const found = await lab.clock.run(services.get(alive[0]!)!.find('name', name, never))
+    return found.records.map(({ provider }) => provider.peer)
+  }
+  expect(await find()).toEqual([alive[3]!.peer])
+  for (const one of dead) lab.network.kill(one)
+  isOver = true
+  await lab.pass(120_000)
+  expect(await find()).toEqual([alive[3]!.peer])
 })
 
 test('leaves in time in whatever state: before it has joined, where nobody answers, with much to hand on', async () => {

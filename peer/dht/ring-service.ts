@@ -33,6 +33,10 @@ const GOODBYE_MS = 1500
 const REPLICATE_MS = 1000
 /** Where there is nobody to publish to, that is looked at again after this, ms. */
 const ALONE_MS = 1000
+/** A fall of the number of members is one against the most of so long, ms. */
+const CROWD_MS = 300_000
+/** What is left of them, at most, where so many have gone that records may have lost all that kept them. */
+const FALLEN = 2 / 3
 /** Between two counts of what this member is responsible for, ms. */
 const COUNT_MS = 1000
 
@@ -50,6 +54,8 @@ export class RingService implements Component {
   #unsubscribe: (() => void) | undefined
   /** the state after the last round */
   #noted: ChordNode['state'] = 'alone'
+  /** how many members there seemed to be in the last minutes */
+  #crowds: { readonly at: number; readonly members: number }[] = []
   #own: { readonly from: RingId | undefined; readonly at: number; readonly count: number } = {
     from: undefined,
     at: 0,
@@ -179,6 +185,11 @@ export class RingService implements Component {
     await this.#node.tick(signal)
     const { self, view, state } = this.#node
     this.#replication.update({ self, ...view })
+    if (this.#haveManyGone()) {
+      this.#deps.log.info({ members: Math.round(this.#node.members) }, 'many members of the ring have gone')
+      this.#publisher.republishSoon()
+      this.#publishing.nudge()
+    }
     // It may have changed between two rounds, too.
     const before = this.#noted
     this.#noted = state
@@ -187,6 +198,21 @@ export class RingService implements Component {
     if (before !== 'alone' && before !== 'repairing') return
     if (before === 'repairing') this.#publisher.republishSoon()
     this.#publishing.nudge()
+  }
+
+  /** Whether a third of the members went within minutes; told once for each such fall. */
+  #haveManyGone(): boolean {
+    const { members, view, state } = this.#node
+    // A short list says little about how close members are.
+    const isSure = state === 'small' || (state === 'whole' && view.successors.length >= this.#options.successors)
+    if (!isSure) return false
+    const at = this.#deps.clock.now()
+    const crowds = this.#crowds.filter((crowd) => at - crowd.at < CROWD_MS)
+    const most = Math.max(0, ...crowds.map((crowd) => crowd.members))
+    // Where there were no more than keep each record, those that are left have them all.
+    const isFallen = most > REPLICAS && members <= most * FALLEN
+    this.#crowds = [...(isFallen ? [] : crowds), { at, members }]
+    return isFallen
   }
 
   async #replicate(signal: AbortSignal): Promise<void> {
