@@ -7,8 +7,8 @@ test('people are told what is simulated, tables beside the theory, and how the p
   const { stdout, stderr, code } = await run([...SMALL, '--kill', '25%', '--churn', '5s'])
   expect({ stderr, code }).toEqual({ stderr: '', code: 0 })
   expect(stdout).toMatch(/^40 peers in a Chord ring, each with a list of 4 successors; virtual time, seed 1\.\n/)
-  expect(stdout).toMatch(/^whole ring +\d\.\d\d +\d+–\d+ +0\.00 +\d+\.\d +0 +100 %$/m)
-  for (const row of ['after the kill', '… with memory', 'after the repair', 'theory: whole ring'])
+  expect(stdout).toMatch(/^whole ring +\d\.\d\d +\d+–\d+ +0\.00 +\d+\.\d +0 of 100 +100 %$/m)
+  for (const row of ['after the kill', '… with memory', 'after the repair', 'paper: whole ring'])
     expect(stdout).toMatch(new RegExp(`^${row} +\\d`, 'm'))
   expect(stdout).toMatch(/^ {3}2 █+ +\d+(\.\d)? %$/m)
   expect(stdout).toMatch(/killed at once +10 of 40/)
@@ -21,7 +21,7 @@ test('people are told what is simulated, tables beside the theory, and how the p
 test('floods are told of beside plain ones', async () => {
   const { stdout } = await run('simulate --peers 40 --lookups 20'.split(' '))
   expect(stdout).toMatch(/^plain, 7 links far +100 % +\d+/m)
-  expect(stdout).toMatch(/^The rings take \d.* % of the messages\.$/m)
+  expect(stdout).toMatch(/^Widening searches take \d.* % of the messages\./m)
 })
 
 test('--json is one document; the same seed prints the same, another one something else', async () => {

@@ -28,7 +28,12 @@ export function define(command: Command, cli: Cli): void {
   command
     .option('--peers <number>', 'how many peers live in it, 100,000 at most', whole(2, MAX_PEERS), 1000)
     .option('--kill <share>', 'part of them that falls silent at once, such as 50%', share, 0)
-    .option('--successors <number>', 'length of the list of successors that each keeps', whole(1, 64), 20)
+    .option(
+      '--successors <number>',
+      'length of the list of successors that each keeps: 20 as in the paper, agents keep 16',
+      whole(1, 64),
+      20,
+    )
     .option('--lookups <number>', 'lookups in each table', whole(1, MAX_LOOKUPS), 10_000)
     .option('--seed <number>', 'another one is another network; the same one, the same', whole(0, 2 ** 48), 1)
     .option('--churn <time>', 'one peer joins and one leaves so often on average, such as 20s', time)
@@ -46,7 +51,7 @@ Examples:
   peer simulate --peers 1000 --kill 30% --json | jq .lookups.killed
 
 The code of the real nodes runs on a network and a clock in memory: nothing is sent, and an hour takes seconds.
-Look at this: twice the peers make the path half a step longer, and after half of all have fallen silent no lookup
+1,000 peers take some 10 s, 10,000 a minute. Look at this: twice the peers make the path half a step longer, and after half of all have fallen silent no lookup
 fails, as long as the lists of successors are long enough; make them shorter and see when that ends.`,
     )
     .action(async (given: Given) => {
@@ -73,7 +78,7 @@ function show(results: ScenarioResults, out: Output): void {
   if (kill) showKill(kill, out)
   showIdle(results, out)
   if (churn) showChurn(churn, options, out)
-  if (flood) showFlood(flood, options, out)
+  if (flood && flood.plain.queries > 0) showFlood(flood, options, out)
 }
 
 const STAGES: Readonly<Record<Stage, string>> = {
@@ -91,11 +96,11 @@ function showLookups({ options, lookups, kill }: ScenarioResults, out: Output): 
   })
   const { peers, successors } = options
   const path = pathWithSuccessors(peers, successors)
-  rows.push(['theory: whole ring', fixed(path), '', '0', fixed(2 * path, 1), '0', '100 %'])
+  rows.push(['paper: whole ring', fixed(path), '', '0', fixed(2 * path, 1), '0', '100 %'])
   if (kill && lookups.killed) {
     const timeouts = timeoutsExpected(lookups.killed.path.mean, (kill.before - kill.after) / kill.before)
     rows.push([
-      'theory: after the kill',
+      'theory: if it routes',
       '',
       '',
       fixed(timeouts),
@@ -109,7 +114,10 @@ function showLookups({ options, lookups, kill }: ScenarioResults, out: Output): 
   showPath(lookups.whole!.path, 'whole ring', out)
   if (lookups.killed) showPath(lookups.killed.path, 'after the kill', out)
   out.line(
-    `Theory: ½·log₂N = ${fixed(pathOfFingers(peers))} steps with fingers alone, ½·log₂N − ½·log₂r + 1 with lists of r successors.`,
+    `The paper expects ½·log₂N = ${fixed(pathOfFingers(peers))} steps with fingers alone, and ½·log₂N − ½·log₂r + 1 with lists of r successors. Fingers at half steps between the paper's make it shorter here.`,
+  )
+  out.line(
+    'PATH: members that answered, one after the other, the one that keeps the records included. TIMEOUTS: silent ones asked on the way. FAILED: no answer, or the wrong member. FOUND: records that were there; a key whose 6 copies all died is lost, whoever is asked.',
   )
   if (kill)
     out.line(
@@ -129,7 +137,7 @@ function lookupRow(name: string, results: LookupResults) {
     `${path.p1}–${path.p99}`,
     fixed(timeouts),
     fixed(messages, 1),
-    `${failed}${wrong}`,
+    `${failed} of ${lookups}${wrong}`,
     percent(found / lookups),
   ]
 }
@@ -193,7 +201,7 @@ function showFlood({ peers, plain, ring }: FloodingResults, { degree }: Scenario
   )
   out.table(
     [{ title: '' }, ...['FOUND', 'MESSAGES', 'LINKS TO THE NEAREST', 'PROVIDERS'].map(right)],
-    [['plain, 7 links far', plain] as const, ['in widening rings', ring] as const].map(
+    [['plain, 7 links far', plain] as const, ['widening, by the tree', ring] as const].map(
       ([name, { found, queries, messages, hops, providers }]) => [
         name,
         percent(found / queries),
@@ -203,7 +211,9 @@ function showFlood({ peers, plain, ring }: FloodingResults, { degree }: Scenario
       ],
     ),
   )
-  out.line(`The rings take ${percent(ring.messages / plain.messages)} of the messages.`)
+  out.line(
+    `Widening searches take ${percent(ring.messages / plain.messages)} of the messages. They end once somebody is found, so they name fewer PROVIDERS; along the tree the way is longer than over all links.`,
+  )
 }
 
 function heading(text: string, out: Output): void {
@@ -232,13 +242,14 @@ function share(text: string): number {
   const [, digits, sign] = /^(\d+(?:\.\d+)?)\s?(%?)$/.exec(text) ?? []
   const number = digits === undefined ? Number.NaN : Number(digits) / (sign ? 100 : 1)
   if (number >= 0 && number < 1) return number
-  throw new InvalidArgumentError('it must be a share below 100 %, such as 50%')
+  const hint = number >= 1 && number < 100 ? `; is ${number}% meant?` : ''
+  throw new InvalidArgumentError(`it must be a share below 100 %, such as 50% or 0.5${hint}`)
 }
 
-/** `20s`, `500ms`, `2min`, in ms */
+/** `20s`, `500ms`, `2min`, `1h`, in ms */
 function time(text: string): number {
-  const [, digits, unit] = /^(\d+(?:\.\d+)?)\s?(ms|s|min)$/.exec(text) ?? []
-  const number = Number(digits) * (unit === 'ms' ? 1 : unit === 's' ? 1000 : 60_000)
+  const [, digits, unit] = /^(\d+(?:\.\d+)?)\s?(ms|s|min|h)$/.exec(text) ?? []
+  const number = Number(digits) * ({ ms: 1, s: 1000, min: 60_000, h: 3_600_000 }[unit ?? ''] ?? Number.NaN)
   if (number >= 10) return number
-  throw new InvalidArgumentError('it must be a time, such as 20s or 500ms')
+  throw new InvalidArgumentError('it must be a time of 10ms or more, such as 500ms, 20s, 2min or 1h')
 }
