@@ -147,18 +147,10 @@ export class Pointers {
     else this.#fingers.set(power, member)
   }
 
-  /**
-   * The powers whose places lie beyond the successors, the farthest first; fingers for them are worth having. With half
-   * steps between them each question comes nearer than with powers alone: they cost room, and no message, since fingers
-   * are looked at one at a time.
-   */
+  /** Those for which fingers are worth having; none where all members are known. */
   fingerPowers(): number[] {
     const last = this.#successors.at(-1)
-    if (!last || this.#isComplete) return []
-    const powers: number[] = []
-    for (let power = 255.5; power >= 1 && !within(this.id, plus(this.id, power), last.id); power -= 0.5)
-      powers.push(power)
-    return powers
+    return !last || this.#isComplete ? [] : powersBeyond(this.id, last.id)
   }
 
   /** Forgets the fingers that the successors make needless. */
@@ -228,4 +220,14 @@ export class Pointers {
     for (const member of this.#successors) known.set(member.id, member)
     return [...known.values()].sort((a, b) => (between(this.id, a.id, b.id) ? -1 : 1))
   }
+}
+
+/**
+ * The powers whose places lie beyond the last successor, the farthest first. With half steps between them each question
+ * comes nearer than with powers alone: they cost room, and no message, since fingers are looked at one at a time.
+ */
+export function powersBeyond(id: RingId, last: RingId): number[] {
+  const powers: number[] = []
+  for (let power = 255.5; power >= 1 && !within(id, plus(id, power), last); power -= 0.5) powers.push(power)
+  return powers
 }

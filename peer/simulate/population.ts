@@ -2,7 +2,8 @@ import type { PeerId } from '../../common/ids.ts'
 import { type Random, sample } from '../../common/random.ts'
 import type { PeerContact } from '../contact.ts'
 import type { ChordOptions } from '../dht/node.ts'
-import { between, type Member, memberOf, plus, type RingId, within } from '../dht/ring.ts'
+import { powersBeyond } from '../dht/pointers.ts'
+import { between, type Member, memberOf, plus, type RingId } from '../dht/ring.ts'
 import type { KnownPeers } from '../overlay/protocol.ts'
 import { Acquaintances } from './acquaintances.ts'
 import { type NetworkOptions, SimulatedNetwork } from './network.ts'
@@ -205,14 +206,10 @@ export class Population {
   /** Gives it the pointers that it would have in a ring at rest. */
   #place({ node, member }: SimulatedPeer): void {
     const view = this.#around(this.#indexOf(member.id))
-    const fingers: { power: number; member: Member }[] = []
     const last = view.successors.at(-1)
-    if (last && view.successors.length < this.#members.length - 1)
-      for (let power = 255.5; power >= 1; power -= 0.5) {
-        const start = plus(member.id, power)
-        if (within(member.id, start, last.id)) break
-        fingers.push({ power, member: this.ownerOf(start).member })
-      }
+    const isComplete = view.successors.length === this.#members.length - 1
+    const powers = last && !isComplete ? powersBeyond(member.id, last.id) : []
+    const fingers = powers.map((power) => ({ power, member: this.ownerOf(plus(member.id, power)).member }))
     node.resume(view, fingers)
   }
 
