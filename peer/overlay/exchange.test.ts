@@ -2,6 +2,7 @@ import { describe, expect, test, vi } from 'vitest'
 import { parsePeerId } from '../../common/ids.ts'
 import type { PeerContact } from '../contact.ts'
 import { SimulatedNetwork } from '../simulate/network.ts'
+import { seededRandom } from '../simulate/seeded.ts'
 import { VirtualClock } from '../simulate/virtual-clock.ts'
 import { Exchange } from './exchange.ts'
 import type { RememberedPeer } from './known-peers.ts'
@@ -21,17 +22,8 @@ const told = (...contacts: PeerContact[]) => contacts.map((contact) => ({ contac
 
 class World {
   readonly clock = new VirtualClock()
-  readonly network: SimulatedNetwork
-  readonly random: () => number
-  #state = 1
-
-  constructor() {
-    this.random = () => {
-      this.#state = (this.#state * 48271) % 2147483647
-      return this.#state / 2147483647
-    }
-    this.network = new SimulatedNetwork({ clock: this.clock, random: this.random })
-  }
+  readonly random = seededRandom(1)
+  readonly network = new SimulatedNetwork({ clock: this.clock, random: this.random })
 
   peer(self: PeerContact, preferred: () => PeerContact[] = () => []) {
     const { clock, random, network } = this
