@@ -328,7 +328,7 @@ describe('locate and search', () => {
     const silent = [{ peer: 'C' as PeerId, age_ms: 374_000 }]
     agent.located = { peers: [], steps: [{ ...step('chord', 'nothing', 'the ring'), silent }] }
     const { stderr, code } = await on('locate', 'film.mkv')
-    expect(stderr).toContain('C shared "film.mkv" 6 min 14 s ago and does not answer now, and nobody else offers it')
+    expect(stderr).toContain('C shared "film.mkv" 7 min ago and does not answer now, and nobody else offers it')
     expect(code).toBe(4)
   })
 

@@ -2,13 +2,13 @@ import type { Command } from 'commander'
 import { NetworkError } from '../../common/errors.ts'
 import { shortId } from '../../common/ids.ts'
 import type { LocatedProvider, PeerLocateResponse, StrategyName } from '../../common/schemas.ts'
-import { noneAnswered } from '../locate/outcome.ts'
+import { noneAnswered, silentProviders } from '../locate/outcome.ts'
 import { choicesOf, showChoices } from './choices.ts'
 import type { Cli } from './cli.ts'
 import { EXIT } from './exit.ts'
 import { beginningHint, type ExactQuery, parseQuery, queryText, viaOption } from './query.ts'
 import { noteDegradation, showLevel, showSteps, whoIsDown } from './steps.ts'
-import { count, duration, list, size, styled } from './text.ts'
+import { count, size, styled } from './text.ts'
 
 export function define(command: Command, cli: Cli): void {
   command
@@ -65,15 +65,8 @@ export function notFound(query: ExactQuery, steps: PeerLocateResponse['steps']):
       'unavailable',
       `nobody could be asked for ${queryText(query)}: no answer from ${down}; "peer discover" shows whom the agent knows, "peer discover URL" has it meet others`,
     )
-  const shared = steps.flatMap(({ silent }) => silent)
-  if (shared.length > 0) {
-    const names = list([...new Set(shared.map(({ peer }) => peer))].slice(0, 5))
-    const youngest = Math.min(...shared.map(({ age_ms }) => age_ms))
-    return new NetworkError(
-      'unavailable',
-      `${names} shared ${queryText(query)} ${duration(youngest / 1000)} ago and ${shared.length === 1 ? 'does' : 'do'} not answer now, and nobody else offers it: try again later`,
-    )
-  }
+  const silent = silentProviders(steps, queryText(query))
+  if (silent) return silent
   const gap = down === '' ? '' : ` (no answer from ${down})`
   return new NetworkError(
     'not_found',

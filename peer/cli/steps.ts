@@ -1,5 +1,5 @@
 import type { LocatedProvider, LookupStep, NetworkLevel } from '../../common/schemas.ts'
-import { gaps, isLocal } from '../locate/outcome.ts'
+import { gaps, isLocal, spanText } from '../locate/outcome.ts'
 import type { Output } from './output.ts'
 import { list, type Styled, styled } from './text.ts'
 
@@ -95,6 +95,6 @@ function nameOfDown({ strategy, asked }: LookupStep): string {
 function nameOfAnswered(step: LookupStep, providers: readonly Pick<LocatedProvider, 'peer' | 'rest'>[]): string {
   const friend = step.strategy === 'friends' && providers.find(({ rest }) => rest === step.asked)
   if (friend) return `friend ${friend.peer}`
-  const age = step.age_ms === null ? '' : ` (records up to ${Math.max(1, Math.ceil(step.age_ms / 1000))} s old)`
+  const age = step.age_ms === null ? '' : ` (records up to ${spanText(step.age_ms)} old)`
   return `${nameOfDown(step)}${age}`
 }

@@ -8,7 +8,7 @@ const step = (
   more: Partial<LookupStep> = {},
 ): LookupStep => ({
   ...{ strategy, outcome, asked: strategy, found: 0, ms: 1, detail: null },
-  ...{ messages: 1, hops: null, path: [], age_ms: null },
+  ...{ messages: 1, hops: null, path: [], age_ms: null, silent: [] },
   ...more,
 })
 

@@ -1,3 +1,4 @@
+import { NetworkError } from '../../common/errors.ts'
 import type { LookupStep, NetworkLevel, RingBody, StrategyName } from '../../common/schemas.ts'
 
 /** What the steps of a lookup tell together. */
@@ -31,6 +32,33 @@ export function gaps(steps: readonly LookupStep[]): LookupStep[] {
   const directoryAnswered = steps.some((step) => step.strategy === 'maestro' && isKnowledge(step))
   const isSubstitute = ({ strategy }: LookupStep) => strategy === 'chord' || strategy === 'flood'
   return steps.filter((step) => !isKnowledge(step) && !(directoryAnswered && isSubstitute(step)))
+}
+
+/**
+ * Of a lookup that found nobody: who shared it not long ago, by the records of the ring, and does not answer now.
+ * @param what as people read it: `"film.mkv"`
+ */
+export function silentProviders(steps: readonly LookupStep[], what: string): NetworkError | undefined {
+  const silent = steps.flatMap((step) => step.silent)
+  if (silent.length === 0) return undefined
+  const peers = [...new Set(silent.map(({ peer }) => peer))]
+  const more = peers.length > MAX_NAMED ? ` and ${peers.length - MAX_NAMED} more` : ''
+  const who = `${peers.slice(0, MAX_NAMED).join(', ')}${more}`
+  const ago = spanText(Math.min(...silent.map(({ age_ms }) => age_ms)))
+  return new NetworkError(
+    'unavailable',
+    `${who} shared ${what} ${ago} ago and ${peers.length === 1 ? 'does' : 'do'} not answer now, and nobody else offers it: try again later`,
+  )
+}
+
+const MAX_NAMED = 5
+
+/** `40 s`, `6 min`, `3 h`: rounded up, never nothing */
+export function spanText(ms: number): string {
+  const seconds = Math.max(1, Math.ceil(ms / 1000))
+  if (seconds < 120) return `${seconds} s`
+  if (seconds < 7200) return `${Math.ceil(seconds / 60)} min`
+  return `${Math.ceil(seconds / 3600)} h`
 }
 
 /** How it stands with those whom a lookup may ask. */
@@ -95,5 +123,5 @@ function corrected(state: NetworkState, steps: readonly LookupStep[]): NetworkSt
 
 function ageText(steps: readonly LookupStep[]): string {
   const age = steps.find(({ strategy }) => strategy === 'chord')?.age_ms ?? null
-  return age === null ? '' : `; records up to ${Math.max(1, Math.ceil(age / 1000))} s old`
+  return age === null ? '' : `; records up to ${spanText(age)} old`
 }

@@ -10,7 +10,7 @@ const OTHER = 'b'.repeat(64) as ContentId
 
 const step = (strategy: LookupStep['strategy'], outcome: LookupStep['outcome']): LookupStep => ({
   ...{ strategy, outcome, asked: `the ${strategy}`, found: 0, ms: 1, detail: null },
-  ...{ messages: 1, hops: null, path: [], age_ms: null },
+  ...{ messages: 1, hops: null, path: [], age_ms: null, silent: [] },
 })
 
 const provider = (peer: string, id: ContentId | null): LocatedProvider => ({
@@ -61,4 +61,14 @@ describe('where nothing was located', () => {
     expect(failure([], local, step('maestro', 'refused'), step('flood', 'nothing')).code).toBe('not_found')
     expect(failure([], local).code).toBe('not_found')
   })
+})
+
+test('nobody answers who had it not long ago: that is no word that nobody has it', () => {
+  const silent = [
+    { peer: 'C' as PeerId, age_ms: 44_000 },
+    { peer: 'D' as PeerId, age_ms: 90_000 },
+  ]
+  const error = failure([], { ...step('chord', 'nothing'), silent })
+  expect(error.code).toBe('unavailable')
+  expect(error.message).toContain('C, D shared "film.mkv" 44 s ago and do not answer now')
 })

@@ -1,7 +1,7 @@
 import { NetworkError } from '../../common/errors.ts'
 import { type ContentId, type FileName, shortId } from '../../common/ids.ts'
 import type { LocatedProvider, LookupStep } from '../../common/schemas.ts'
-import { isLocal, noneAnswered } from '../locate/outcome.ts'
+import { isLocal, noneAnswered, silentProviders } from '../locate/outcome.ts'
 
 /** What exactly to fetch, and from whom, of all that was located. */
 export interface Choice {
@@ -53,6 +53,8 @@ function nothing(what: string, steps: readonly LookupStep[]): NetworkError {
     const asked = steps.filter((step) => !isLocal(step)).map((step) => `${step.asked} (${step.outcome})`)
     return new NetworkError('unavailable', `nobody who could know ${what} answers: asked ${asked.join(', ')}`)
   }
+  const silent = silentProviders(steps, what)
+  if (silent) return silent
   return new NetworkError(
     'not_found',
     `nobody offers ${what}: "peer search TEXT" finds parts of names, "peer network" shows who is up`,
