@@ -7,7 +7,7 @@ import { sameHost } from '../overlay/reachable.ts'
 import { Fingers, type FingersOptions, LOOKUP_MS } from './fingers.ts'
 import type { Pointers } from './pointers.ts'
 import type { RingView } from './protocol.ts'
-import { between, type Member, memberOf, type RingId } from './ring.ts'
+import { between, isSameMember, type Member, memberOf, type RingId } from './ring.ts'
 import type { RingCalls } from './ring-calls.ts'
 
 export interface MaintenanceDeps {
@@ -192,7 +192,7 @@ export class Maintenance {
   rectify(from: Member, seen: string): void {
     const { id, predecessor } = this.#deps.pointers
     if (from.id === id || this.#stopping.signal.aborted) return
-    if (predecessor?.id === from.id && predecessor.host === from.host && predecessor.grpcPort === from.grpcPort) {
+    if (predecessor && isSameMember(predecessor, from)) {
       this.#predecessorSeen = this.#deps.clock.now()
       return
     }

@@ -1,6 +1,6 @@
 import type { PeerContact } from '../contact.ts'
 import type { RingStep, RingView } from './protocol.ts'
-import { between, type Member, memberOf, plus, type RingId, share, within } from './ring.ts'
+import { between, isSameMember, type Member, memberOf, plus, type RingId, share, within } from './ring.ts'
 
 /** The first member that follows the place 2^power further; for half a step more see `plus`. */
 export interface Finger {
@@ -130,8 +130,7 @@ export class Pointers {
 
   /** Forgets a member that does not answer, or has left. Another one that is at its place by now stays. */
   drop(member: Member): void {
-    const isIt = (other: Member) =>
-      other.id === member.id && other.host === member.host && other.grpcPort === member.grpcPort
+    const isIt = (other: Member) => isSameMember(other, member)
     this.#clockwise = undefined
     if (this.#successors.some(isIt)) {
       this.#successors = this.#successors.filter((other) => !isIt(other))

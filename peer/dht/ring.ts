@@ -24,6 +24,11 @@ export function memberOf(contact: PeerContact): Member {
   return { ...contact, id: placeOfPeer(contact.peer) }
 }
 
+/** Whether both are one peer at one address: another may bear its name elsewhere. */
+export function isSameMember(a: Member, b: Member): boolean {
+  return a.id === b.id && a.host === b.host && a.grpcPort === b.grpcPort
+}
+
 export function placeOfPeer(peer: PeerId): RingId {
   return hashed(`peer:${peer}`)
 }
