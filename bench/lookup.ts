@@ -14,6 +14,8 @@ import { type Measurement, say } from './report.ts'
 export interface LookupBenchOptions {
   /** a tenth of the lookups and queries */
   quick: boolean
+  /** only these parts (default: all) */
+  only?: readonly string[]
 }
 
 const SEED = 1
@@ -44,17 +46,21 @@ const PAPER_CHURN = [
 ] as const
 
 /** The ring and floods in simulation beside the literature, and finding files among real agents. */
-export async function lookup({ quick }: LookupBenchOptions): Promise<Measurement[]> {
+export async function lookup({ quick, only }: LookupBenchOptions): Promise<Measurement[]> {
   const count = quick ? LOOKUPS / 10 : LOOKUPS
-  return [
-    ...(await paths(count)),
-    ...(await kills(count)),
-    ...(await churns(count)),
-    ...(await floods(quick ? 30 : 300)),
-    ...(await upkeep()),
-    ...(await tenThousand()),
-    ...(await agents()),
-  ]
+  const parts: Record<string, () => Promise<Measurement[]>> = {
+    path: () => paths(count),
+    kill: () => kills(count),
+    churn: () => churns(count),
+    flood: () => floods(quick ? 30 : 300),
+    idle: upkeep,
+    many: tenThousand,
+    agents,
+  }
+  const rows: Measurement[] = []
+  for (const [name, measure] of Object.entries(parts))
+    if (only === undefined || only.includes(name)) rows.push(...(await measure()))
+  return rows
 }
 
 async function paths(count: number): Promise<Measurement[]> {

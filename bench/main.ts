@@ -27,7 +27,7 @@ const GROUPS: Record<string, (options: Options) => Promise<Measurement[]>> = {
     swarm({ quick, repeat, ...(only ? { only: only.split(',') } : {}), ...(plot ? { plot } : {}) }),
   restart: () => restart(),
   directory: () => directory(),
-  lookup: ({ quick }) => lookup({ quick }),
+  lookup: ({ quick, only }) => lookup({ quick, ...(only ? { only: only.split(',') } : {}) }),
 }
 
 const program = new Command('bench')
@@ -35,7 +35,10 @@ const program = new Command('bench')
   .addArgument(new Argument('[groups...]', 'what to measure (default: all)').choices(Object.keys(GROUPS)))
   .option('--json <file>', 'where the JSON goes', projectFile('bench', 'results', 'latest.json'))
   .option('--strict', 'exit code 1 where a target is missed', false)
-  .option('--only <cases>', 'swarm: only these cases, such as a,b,aria2')
+  .option(
+    '--only <cases>',
+    'swarm, lookup: only these cases, such as a,b,aria2 or path,kill,churn,flood,idle,many,agents',
+  )
   .option('--quick', 'swarm: small ones; lookup: a tenth of the lookups', false)
   .option('--repeat <times>', 'swarm: runs of each case', times, 1)
   .option('--plot <file>', 'swarm: draws the pieces over time of case a into this SVG file')
