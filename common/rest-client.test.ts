@@ -74,3 +74,14 @@ test('a call that ends with a deadline of its caller was not answered in time', 
     details: { reason: 'timeout' },
   })
 })
+
+test('a server that speaks something other than HTTP, as a gRPC port does, is told as such', async () => {
+  // The settings that an HTTP/2 server begins with.
+  const baseUrl = await stuck('\x00\x00\x00\x04\x00\x00\x00\x00\x00')
+  const client = new RestClient({ name: 'the peer', baseUrl, timeoutMs: 2000 })
+  cleanups.push(() => client.close())
+  await expect(client.call('GET', '/info', z.unknown())).rejects.toMatchObject({
+    code: 'corrupt',
+    message: `the peer at ${baseUrl} speaks something other than HTTP: is that its gRPC port?`,
+  })
+})

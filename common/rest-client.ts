@@ -138,7 +138,7 @@ export class RestClient {
         { reason: 'unreachable', url: this.baseUrl },
         error,
       )
-    if (errno.startsWith('HPE_'))
+    if (name === 'HTTPParserError')
       return new NetworkError(
         'corrupt',
         `${this.name} at ${this.baseUrl} speaks something other than HTTP: is that its gRPC port?`,
