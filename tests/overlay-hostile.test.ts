@@ -159,7 +159,6 @@ test("who says that it precedes a member, from an address where it does not answ
 
 test('10,000 queries a second of one client stop no lookup of the user, and take little time and memory', {
   timeout: 90_000,
-  retry: 2,
 }, async (t) => {
   const cluster = await network(t, 3)
   const [port = 0, grpc_port = 0] = await freePorts(2)

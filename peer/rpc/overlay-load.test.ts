@@ -152,7 +152,7 @@ function refuse(): never {
 }
 
 // The machine may be busy with other tests.
-describe('a neighbour with 10,000 calls a second is cut, and nobody else waits for it', { retry: 2 }, () => {
+describe('a neighbour with 10,000 calls a second is cut, and nobody else waits for it', () => {
   const MUCH = { perSecond: 10_000, ms: 1500 }
 
   test.each([
