@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { pathKey, portKey } from '../common/config.ts'
+import { eventKeys } from '../common/events/config.ts'
 import { LOG_LEVELS } from '../common/log.ts'
 
 export const MaestroConfig = z.strictObject({
@@ -21,6 +22,10 @@ export const MaestroConfig = z.strictObject({
     .max(600_000)
     .default(10_000)
     .describe('how long a client may take to send the head of a request, ms'),
+  events_database: pathKey()
+    .optional()
+    .describe('SQLite file that keeps events and mailboxes (default: beside the database, ending in .events)'),
+  ...eventKeys,
   log_level: z.enum(LOG_LEVELS).default('info').describe(LOG_LEVELS.join(', ')),
 })
 export type MaestroConfig = z.infer<typeof MaestroConfig>

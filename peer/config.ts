@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { parseRestUrl } from '../common/address.ts'
 import { pathKey, portKey } from '../common/config.ts'
+import { eventKeys } from '../common/events/config.ts'
 import { LOG_LEVELS } from '../common/log.ts'
 import {
   PeerIdSchema,
@@ -110,6 +111,7 @@ export const PeerConfig = z.strictObject({
     .max(86_400)
     .default(300)
     .describe('seconds between whole scans, should the system lose a change'),
+  ...eventKeys,
   log_level: z.enum(LOG_LEVELS).default('info').describe(LOG_LEVELS.join(', ')),
 })
 export type PeerConfig = z.infer<typeof PeerConfig>
