@@ -241,6 +241,16 @@ export const SwarmsResponse = z
   })
   .meta({ id: 'Swarms' })
 
+export const EventsStateSchema = z
+  .object({
+    kind: z.enum(['embedded', 'rabbitmq', 'none']),
+    state: z.enum(['connected', 'unreachable', 'blocked']),
+    problem: z.string().nullable(),
+    unsent: z.int().meta({ description: 'events of this process that nobody else has yet' }),
+  })
+  .meta({ id: 'EventsState', description: 'what carries events and mail, and how it stands' })
+export type EventsState = z.infer<typeof EventsStateSchema>
+
 export const MaestroInfo = z
   .object({
     service: z.literal('maestro'),

@@ -134,13 +134,3 @@ export const FollowSchema = z
   .meta({ id: 'Follow' })
 export type FollowBody = z.infer<typeof FollowSchema>
 export const FollowsResponse = z.object({ follows: z.array(FollowSchema) }).meta({ id: 'Follows' })
-
-export const BusStateSchema = z
-  .object({
-    kind: z.enum(['embedded', 'rabbitmq', 'none']),
-    state: z.enum(['connected', 'unreachable', 'blocked']),
-    problem: z.string().nullable(),
-    unsent: z.int().meta({ description: 'events of this process that nobody else has yet' }),
-  })
-  .meta({ id: 'EventsState', description: 'what carries events and mail, and how it stands' })
-export type EventsState = z.infer<typeof BusStateSchema>
