@@ -31,6 +31,8 @@ export class RestClient {
   #timeoutMs: number
   #token: string | undefined
   #agent: Agent
+  /** for answers without end; made when there is one */
+  #endless: Agent | undefined
 
   constructor(options: RestClientOptions) {
     this.baseUrl = options.baseUrl.replace(/\/+$/, '')
@@ -73,11 +75,18 @@ export class RestClient {
     return parsed.data
   }
 
-  /** The raw answer, its status checked; for bodies that are no JSON. The caller consumes `body`. */
+  /**
+   * The raw answer, its status checked; for bodies that are no JSON. The caller consumes `body`. Where it is `endless`,
+   * as a stream of events is, the caller bounds what it keeps of it.
+   */
   async send(
     method: Dispatcher.HttpMethod,
     path: string,
-    options: CallOptions & { raw?: Dispatcher.DispatchOptions['body']; headers?: Record<string, string> } = {},
+    options: CallOptions & {
+      raw?: Dispatcher.DispatchOptions['body']
+      headers?: Record<string, string>
+      endless?: boolean
+    } = {},
   ): Promise<Dispatcher.ResponseData> {
     const timeout = options.timeoutMs ?? this.#timeoutMs
     const headers: Record<string, string> = { accept: 'application/json', ...options.headers }
@@ -91,7 +100,7 @@ export class RestClient {
         headers,
         body: options.raw ?? (options.body === undefined ? null : JSON.stringify(options.body)),
         signal: bound?.signal ?? options.signal,
-        dispatcher: this.#agent,
+        dispatcher: options.endless ? this.#withoutEnd() : this.#agent,
       })
     } catch (error) {
       bound?.clear()
@@ -114,7 +123,13 @@ export class RestClient {
   }
 
   async close(): Promise<void> {
-    await this.#agent.destroy()
+    await Promise.all([this.#agent.destroy(), this.#endless?.destroy()])
+  }
+
+  #withoutEnd(): Agent {
+    const timeout = this.#timeoutMs
+    this.#endless ??= new Agent({ connect: { timeout }, headersTimeout: timeout, bodyTimeout: 0 })
+    return this.#endless
   }
 
   #failure(error: unknown, options: CallOptions): NetworkError {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
-import { serverSentEvents } from './client.ts'
+import { type ServerSentEvent, serverSentEvents } from './client.ts'
 
-async function eventsOf(...chunks: string[]): Promise<{ event: string; data: string }[]> {
+async function eventsOf(...chunks: string[]): Promise<ServerSentEvent[]> {
   async function* body() {
     for (const chunk of chunks) yield Buffer.from(chunk)
   }
@@ -11,10 +11,11 @@ async function eventsOf(...chunks: string[]): Promise<{ event: string; data: str
 }
 
 test('events are read however the network cuts them', async () => {
-  const stream = 'event: transfer\r\ndata: {"a":"ñ"}\r\n\r\n: comment\n\ndata: one\ndata: two\n\nevent: cut\ndata: off'
+  const stream =
+    'event: transfer\r\ndata: {"a":"ñ"}\r\n\r\n: comment\n\nid: 7\ndata: one\ndata: two\n\nevent: cut\ndata: off'
   const expected = [
-    { event: 'transfer', data: '{"a":"ñ"}' },
-    { event: 'message', data: 'one\ntwo' },
+    { event: 'transfer', data: '{"a":"ñ"}', id: '' },
+    { event: 'message', data: 'one\ntwo', id: '7' },
   ]
   expect(await eventsOf(stream)).toEqual(expected)
   expect(await eventsOf(...stream.split(/(?<=[\s\S])/u))).toEqual(expected)

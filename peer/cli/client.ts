@@ -1,6 +1,13 @@
 import type { Readable } from 'node:stream'
 import { z } from 'zod'
 import { NetworkError } from '../../common/errors.ts'
+import {
+  eventsAmong,
+  SILENCE_MS,
+  unlessSilent,
+  type WatchedEvent,
+  type WatchOptions,
+} from '../../common/events/event-stream.ts'
 import type { FileName } from '../../common/ids.ts'
 import { pagesOf } from '../../common/paging.ts'
 import { type CallOptions, RestClient } from '../../common/rest-client.ts'
@@ -161,6 +168,22 @@ export class PeerClient {
     return this.#events('/transfers/events')
   }
 
+  /**
+   * Events of the network as they come, over one connection: until the service goes away, or `signal` aborts.
+   * @throws NetworkError `unavailable` where the connection breaks off (`lastEventId` goes on where it was),
+   *   `cancelled`, `invalid`: no such types
+   */
+  async *events(options: WatchOptions = {}, signal?: AbortSignal): AsyncGenerator<WatchedEvent> {
+    const { types, last, follow, lastEventId } = options
+    const query = {
+      type: types,
+      last: lastEventId === undefined ? last : undefined,
+      follow: follow === false ? '0' : '1',
+    }
+    const headers = lastEventId === undefined ? undefined : { 'last-event-id': lastEventId }
+    yield* eventsAmong(this.#messages('/events', { query, headers, signal }), options)
+  }
+
   /** Streams `size` bytes to be shared under `name`. */
   async put(name: FileName, body: Readable, size: number): Promise<{ file: PeerFile; created: boolean }> {
     const path = `/files/${name.split('/').map(encodeURIComponent).join('/')}`
@@ -187,10 +210,40 @@ export class PeerClient {
     return this.#rest.call(method, path, TransferSchema, { signal: AbortSignal.timeout(5000) })
   }
 
+  /** @throws NetworkError `unavailable` where it breaks off or nothing comes, `cancelled` */
+  async *#messages(
+    path: string,
+    options: {
+      query: NonNullable<CallOptions['query']>
+      headers: Record<string, string> | undefined
+      signal: AbortSignal | undefined
+    },
+  ): AsyncGenerator<ServerSentEvent> {
+    const { query, headers } = options
+    const signal = options.signal ? AbortSignal.any([options.signal, this.#signal]) : this.#signal
+    const { name, baseUrl } = this.#rest
+    const who = `${name} at ${baseUrl}`
+    const { body } = await this.#rest.send('GET', path, {
+      query,
+      signal,
+      timeoutMs: NO_LIMIT,
+      endless: true,
+      headers: { accept: 'text/event-stream', ...headers },
+    })
+    try {
+      yield* serverSentEvents(unlessSilent(body, SILENCE_MS, who))
+    } catch (error) {
+      if (error instanceof NetworkError) throw error
+      if (signal.aborted) throw new NetworkError('cancelled', 'cancelled', {}, error)
+      throw new NetworkError('unavailable', `${who} went away`, { reason: 'unreachable', url: baseUrl }, error)
+    }
+  }
+
   async *#events(path: string, signal?: AbortSignal): AsyncGenerator<TransferBody> {
     const { body } = await this.#rest.send('GET', path, {
       signal: signal ? AbortSignal.any([signal, this.#signal]) : this.#signal,
       timeoutMs: NO_LIMIT,
+      endless: true,
       headers: { accept: 'text/event-stream' },
     })
     for await (const { event, data } of serverSentEvents(body)) {
@@ -220,12 +273,18 @@ function transferPath(id: string): string {
 
 const DetailedFiles = PeerFilesResponse.extend({ files: z.array(PeerFileSchema).max(PAGE) })
 
-/** Server-sent events of the HTML standard, as far as a transfer needs them. */
-export async function* serverSentEvents(
-  body: AsyncIterable<Uint8Array>,
-): AsyncGenerator<{ event: string; data: string }> {
+export interface ServerSentEvent {
+  event: string
+  data: string
+  /** the last one that was sent, here or before; empty where none was */
+  id: string
+}
+
+/** Server-sent events of the HTML standard, as far as transfers and events need them. */
+export async function* serverSentEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<ServerSentEvent> {
   const decoder = new TextDecoder()
   let rest = ''
+  let id = ''
   let event = 'message'
   let data: string[] = []
   for await (const chunk of body) {
@@ -234,7 +293,7 @@ export async function* serverSentEvents(
     rest = lines.pop() ?? ''
     for (const line of lines) {
       if (line === '') {
-        if (data.length > 0) yield { event, data: data.join('\n') }
+        if (data.length > 0) yield { event, data: data.join('\n'), id }
         event = 'message'
         data = []
         continue
@@ -242,6 +301,7 @@ export async function* serverSentEvents(
       const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(line) ?? []
       if (field === 'event') event = value ?? ''
       if (field === 'data') data.push(value ?? '')
+      if (field === 'id') id = value ?? ''
     }
     if (rest.length + data.reduce((sum, line) => sum + line.length, 0) > MAX_EVENT)
       throw new NetworkError('too_large', 'the agent sends an event without end')

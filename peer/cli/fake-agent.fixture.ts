@@ -3,6 +3,7 @@ import { type ServerType, serve } from '@hono/node-server'
 import { Hono } from 'hono'
 import { streamSSE } from 'hono/streaming'
 import { HTTP_STATUS, type NetworkError } from '../../common/errors.ts'
+import { type EventData, type EventType, type NetworkEvent, parseEventTypes } from '../../common/events/event.ts'
 import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
 import type {
   DiscoverBody,
@@ -59,6 +60,10 @@ export class FakeAgent {
   transfer: TransferBody[] = []
   /** the last state is told once this is so */
   hold: Promise<void> = Promise.resolve()
+  /** of the past, oldest first; `tell` adds one that watchers hear of */
+  readonly events: NetworkEvent[] = []
+  /** what is said to a watcher before any event */
+  greeting = ': welcome\n\n'
   /** what every request is refused with */
   refusal: NetworkError | undefined
   /** whether a request to this path is refused */
@@ -73,6 +78,7 @@ export class FakeAgent {
     body: unknown
     authorization: string | undefined
   }[] = []
+  readonly #watchers = new Set<{ wake: () => void }>()
   #server: ServerType | undefined
   #port = 0
 
@@ -87,6 +93,23 @@ export class FakeAgent {
     })
     this.#port = port
     return this
+  }
+
+  get watchers(): number {
+    return this.#watchers.size
+  }
+
+  /** Something happens. */
+  tell(...events: NetworkEvent[]): void {
+    this.events.push(...events)
+    for (const { wake } of this.#watchers) wake()
+  }
+
+  /** Ends the streams of all watchers. */
+  hangUp(): void {
+    const gone = [...this.#watchers]
+    this.#watchers.clear()
+    for (const { wake } of gone) wake()
   }
 
   stop(): Promise<void> {
@@ -159,6 +182,32 @@ export class FakeAgent {
     )
     // The Maestro's list and a peer's have the same path; the test serves one of the two.
     app.get('/peers', (c) => c.json({ peers: this.known.length > 0 ? this.known : this.peers, next: null }))
+    app.get('/events', (c) => {
+      const { type, last = '0', follow = '1' } = c.req.query()
+      const types = type === undefined ? undefined : parseEventTypes(type)
+      const seen = c.req.header('last-event-id')
+      let next = seen === undefined ? Math.max(0, this.events.length - Number(last)) : Number(seen.split('-')[1])
+      return streamSSE(c, async (stream) => {
+        const watcher = { wake: () => {} }
+        if (follow === '1') this.#watchers.add(watcher)
+        stream.onAbort(() => {
+          this.#watchers.delete(watcher)
+          watcher.wake()
+        })
+        await stream.write(this.greeting)
+        do {
+          const told = new Promise<void>((resolve) => {
+            watcher.wake = resolve
+          })
+          for (; next < this.events.length; next++) {
+            const event = this.events[next]!
+            if (types && !types.has(event.type)) continue
+            await stream.writeSSE({ id: `fake-${next + 1}`, event: event.type, data: JSON.stringify(event) })
+          }
+          if (this.#watchers.has(watcher)) await told
+        } while (this.#watchers.has(watcher))
+      })
+    })
     app.get('/transfers', (c) => c.json({ transfers: this.transfer }))
     app.post('/transfers', (c) => c.json(this.transfer[0], 202))
     app.get('/transfers/events', (c) =>
@@ -281,6 +330,16 @@ export function transfer(state: TransferBody['state'], more: Partial<TransferBod
     seconds: 0,
     ...more,
   }
+}
+
+/** The `seq`th event of its origin, on the first of March 2026. */
+export function happened<T extends EventType>(
+  type: T,
+  data: EventData<T>,
+  { origin = 'P1', seq = 1 } = {},
+): NetworkEvent {
+  const time = new Date(Date.UTC(2026, 2, 1, 12, 0, seq)).toISOString()
+  return { v: 1, id: `${origin}.${seq}`, origin, seq, time, type, data } as NetworkEvent
 }
 
 export interface Ran {
