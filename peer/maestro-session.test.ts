@@ -140,6 +140,32 @@ test('an announcement whose answer was lost is mended by registering', async () 
   await session.stop()
 })
 
+test('a directory that got to a later revision by itself is told what is missing, and not everything again', async () => {
+  const { session, catalog, held, calls, maestro } = await started()
+  const refuse = (revision: number) => new NetworkError('conflict', 'another revision', { revision })
+  const { heartbeat, announceChanges } = maestro
+  maestro.heartbeat = async (id, revision) => {
+    if (held.revision !== revision) throw refuse(held.revision)
+    return heartbeat(id, revision)
+  }
+  maestro.announceChanges = async (id, change) => {
+    if (held.revision !== change.from) throw refuse(held.revision)
+    return announceChanges(id, change)
+  }
+  held.revision = 2
+  held.names.add('b')
+  catalog.change(['b'])
+  await expect.poll(() => calls.filter((call) => call === 'announce').length).toBe(1)
+  catalog.change(['c'])
+  await expect.poll(() => held.revision).toBe(3)
+  expect([...held.names].sort()).toEqual(['a', 'b', 'c'])
+  expect(calls.filter((call) => call === 'register')).toHaveLength(1)
+  held.revision = 99
+  await session.tick()
+  expect(calls.filter((call) => call === 'register')).toHaveLength(2)
+  await session.stop()
+})
+
 test('a refusal is told with its reason', async () => {
   const { session, maestro } = world()
   maestro.register = async () => {

@@ -116,13 +116,26 @@ export class MaestroSession implements Component {
         else this.#follow(await this.#deps.maestro.heartbeat(this.#id, this.#announced, signal))
         return
       } catch (error) {
-        const { code } = asNetworkError(error)
-        if (code !== 'not_found' && code !== 'conflict') throw error
+        const fault = asNetworkError(error)
+        if (fault.code !== 'not_found' && fault.code !== 'conflict') throw error
+        if (this.#caughtUp(fault)) return this.#loop.nudge()
         this.#announced = undefined
-        this.#deps.log.info({ code }, 'the lease is gone or differs; registering again')
+        this.#deps.log.info({ code: fault.code }, 'the lease is gone or differs; registering again')
       }
     }
     await this.#register(signal)
+  }
+
+  /**
+   * Whether the directory has got by itself to a later revision of this catalog: by events that a broker carried. What
+   * it has heard of since the last announcement is announced once more, which changes nothing.
+   */
+  #caughtUp({ code, details }: NetworkError): boolean {
+    const { revision } = details
+    if (code !== 'conflict' || typeof revision !== 'number' || this.#announced === undefined) return false
+    if (revision <= this.#announced || revision > this.#deps.catalog.revision) return false
+    this.#announced = revision
+    return true
   }
 
   async #register(signal: AbortSignal | undefined): Promise<void> {

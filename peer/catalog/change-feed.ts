@@ -1,4 +1,4 @@
-import type { FileName } from '../../common/ids.ts'
+import type { ContentId, FileName } from '../../common/ids.ts'
 import type { Logger } from '../../common/log.ts'
 import type { Manifest } from '../../common/merkle.ts'
 import { type FileEntry, LIMITS } from '../../common/schemas.ts'
@@ -10,6 +10,8 @@ export interface CatalogEvent {
   readonly to: number
   readonly added: readonly FileEntry[]
   readonly removed: readonly FileName[]
+  /** what stood under the removed names */
+  readonly before: ReadonlyMap<FileName, ContentId>
 }
 
 /** A batch fits one message to the Maestro. */
@@ -39,13 +41,18 @@ export class ChangeFeed {
   commit(removed: readonly FileName[], put: readonly CatalogFile[], manifests: readonly Manifest[]): void {
     const store = this.#store
     const replaced = new Set(put.map(({ name }) => name))
-    const gone = removed.filter((name) => !replaced.has(name) && store.get(name))
+    const before = new Map<FileName, ContentId>()
+    for (const name of removed) {
+      const file = replaced.has(name) ? undefined : store.get(name)
+      if (file) before.set(name, file.id)
+    }
+    const gone = [...before.keys()]
     const fresh = new Map(manifests.map((manifest) => [manifest.id, manifest]))
     for (let at = 0; at < Math.max(gone.length, put.length); at += BATCH_FILES) {
       const [out, into] = [gone.slice(at, at + BATCH_FILES), put.slice(at, at + BATCH_FILES)]
       store.apply({ removed: out, put: into, manifests: into.flatMap(({ id }) => fresh.get(id) ?? []) })
       const to = store.revision
-      this.#tell({ from: to - 1, to, added: into.map(entryOf), removed: out })
+      this.#tell({ from: to - 1, to, added: into.map(entryOf), removed: out, before })
     }
   }
 

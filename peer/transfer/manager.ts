@@ -5,7 +5,7 @@ import type { TransferBody, TransferMode, TransferState } from '../../common/sch
 import type { DownloadObserver } from './download.ts'
 import { type DownloadRequest, Fetcher, type FetcherDeps, fileOf, isAbsence } from './fetcher.ts'
 import { FetchProgress, NOTHING_BEFORE } from './progress.ts'
-import { Transfer } from './transfer.ts'
+import { Transfer, type TransferNews } from './transfer.ts'
 import { forgetful, type SavedTransfer, type TransferLog } from './transfer-log.ts'
 import { watchAll } from './watch-all.ts'
 
@@ -14,6 +14,8 @@ export type { DownloadRequest } from './fetcher.ts'
 export interface TransferManagerDeps extends FetcherDeps {
   /** what is unfinished outlives the process there (default: nothing does) */
   saved?: TransferLog
+  /** default: nobody is told */
+  news?: TransferNews
   log: Logger
 }
 

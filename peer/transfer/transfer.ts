@@ -26,6 +26,13 @@ export interface TransferIdentity {
   readonly started?: number
 }
 
+/** Who is told what becomes of transfers. */
+export interface TransferNews {
+  /** It fetches for the first time in this run of the agent. */
+  started(transfer: TransferBody): void
+  ended(transfer: TransferBody): void
+}
+
 /** One transfer as people see it: how it stands, and who watches. Once ended it never changes. */
 export class Transfer {
   readonly number: string
@@ -40,6 +47,8 @@ export class Transfer {
   via: StrategyName | null = null
   steps: readonly LookupStep[] = []
   readonly #clock: Clock
+  readonly #news: TransferNews | undefined
+  #isStarted = false
   /** undefined: as the fetch stands */
   #state: TransferState | undefined = 'locating'
   #fetch: { progress: FetchProgress; unlisten: () => void } | undefined
@@ -58,8 +67,12 @@ export class Transfer {
   #waiting = new Set<() => void>()
   readonly #end = new AbortController()
 
-  constructor(deps: { clock: Clock }, { number, mode, direction, started }: TransferIdentity) {
+  constructor(
+    deps: { clock: Clock; news?: TransferNews | undefined },
+    { number, mode, direction, started }: TransferIdentity,
+  ) {
     this.#clock = deps.clock
+    this.#news = deps.news
     this.number = number
     this.mode = mode
     this.direction = direction ?? 'download'
@@ -106,6 +119,9 @@ export class Transfer {
     this.#fetch = { progress, unlisten: progress.listen(() => this.changed()) }
     this.#joined = joined
     this.#enter(undefined)
+    if (this.#isStarted) return
+    this.#isStarted = true
+    this.#news?.started(this.snapshot())
   }
 
   queued(): void {
@@ -161,6 +177,7 @@ export class Transfer {
     this.#enter(state)
     this.#former = undefined
     this.#end.abort()
+    this.#news?.ended(this.snapshot())
   }
 
   /** Something that people see is different now. */
