@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { hostPort, isLoopback, oneParty, parseAdvertised, parseRestUrl } from './address.ts'
+import { hostPort, isInternal, isLoopback, oneParty, parseAdvertised, parseRestUrl } from './address.ts'
 
 describe('parseRestUrl', () => {
   it.each([
@@ -47,6 +47,51 @@ it.each([
   ['localhost.example', false],
 ])('isLoopback(%s) is %s', (host, expected) => {
   expect(isLoopback(host)).toBe(expected)
+})
+
+it.each([
+  ['127.0.0.1', true],
+  ['127.255.255.254', true],
+  ['0.0.0.0', true],
+  ['10.1.2.3', true],
+  ['172.16.0.1', true],
+  ['172.31.255.255', true],
+  ['192.168.1.20', true],
+  ['169.254.169.254', true],
+  ['100.64.0.1', true],
+  ['100.100.100.200', true],
+  ['168.63.129.16', true],
+  ['192.0.0.192', true],
+  ['224.0.0.1', true],
+  ['255.255.255.255', true],
+  ['::', true],
+  ['::1', true],
+  ['::127.0.0.1', true],
+  ['::ffff:10.0.0.1', true],
+  ['::ffff:a00:1', true],
+  ['0:0:0:0:0:ffff:a00:1', true],
+  ['fe80::1', true],
+  ['fe80::1%eth0', true],
+  ['fc00::1', true],
+  ['fd00:ec2::254', true],
+  ['ff02::1', true],
+  ['64:ff9b::7f00:1', true],
+  ['64:ff9b:1::1', true],
+  ['2002:7f00:1::', true],
+  ['2001:0:7f00:1::', true],
+  ['localhost', true],
+  ['app.localhost.', true],
+  ['metadata.google.internal', true],
+  ['METADATA', true],
+  ['8.8.8.8', false],
+  ['::ffff:8.8.8.8', false],
+  ['172.32.0.1', false],
+  ['100.128.0.1', false],
+  ['2001:4860:4860::8888', false],
+  ['2606:4700::1111', false],
+  ['hooks.example', false],
+])('isInternal(%s) is %s', (host, expected) => {
+  expect(isInternal(host)).toBe(expected)
 })
 
 describe('parseAdvertised', () => {

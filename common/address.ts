@@ -24,6 +24,29 @@ for (const [net, bits] of [
 ] as const)
   refused.addSubnet(net, bits, 'ipv6')
 
+const internal = new BlockList()
+for (const [net, bits] of [
+  ['0.0.0.0', 8], // unspecified: this machine
+  ['10.0.0.0', 8], // private
+  ['100.64.0.0', 10], // behind a provider's NAT; a metadata service
+  ['127.0.0.0', 8], // loopback
+  ['168.63.129.16', 32], // metadata service
+  ['169.254.0.0', 16], // link-local, and the metadata services of clouds
+  ['172.16.0.0', 12], // private
+  ['192.0.0.0', 24], // protocol assignments, and a metadata service
+  ['192.168.0.0', 16], // private
+  ['198.18.0.0', 15], // benchmarks
+  ['224.0.0.0', 4], // multicast
+  ['240.0.0.0', 4], // reserved, broadcast
+] as const)
+  internal.addSubnet(net, bits, 'ipv4')
+// All of IPv6 that is in use between networks; what hides an IPv4 address is not of it.
+const global6 = new BlockList()
+global6.addSubnet('2000::', 3, 'ipv6')
+const tunnels6 = new BlockList()
+tunnels6.addSubnet('2001::', 32, 'ipv6') // Teredo
+tunnels6.addSubnet('2002::', 16, 'ipv6') // 6to4
+
 const METADATA_NAME = /^(metadata|instance-data)(\.|$)|\.?metadata\.google\.internal$/
 
 /** A peer's REST base URL: `http://host:port`, nothing behind it. */
@@ -60,6 +83,24 @@ export function parseRestUrl(text: string): RestUrl {
 export function isLoopback(host: string): boolean {
   const ip = unmapped(host)
   return ip === '::1' || ip === 'localhost' || ip.endsWith('.localhost') || (isIPv4(ip) && ip.startsWith('127.'))
+}
+
+/**
+ * Whether nobody on the open internet is at that address: this machine, a private network, a cloud's metadata service.
+ * Of any other name the addresses tell.
+ */
+export function isInternal(host: string): boolean {
+  const ip = unmapped(host.replace(/%.*$/, ''))
+  switch (isIP(ip)) {
+    case 4:
+      return internal.check(ip, 'ipv4')
+    case 6:
+      return !global6.check(ip, 'ipv6') || tunnels6.check(ip, 'ipv6')
+    default: {
+      const name = host.replace(/\.$/, '').toLowerCase()
+      return isLoopback(name) || METADATA_NAME.test(name)
+    }
+  }
 }
 
 /** An IPv4 address in IPv6 clothes (`::ffff:127.0.0.1`, `::ffff:7f00:1`) as IPv4; anything else as it is. */
