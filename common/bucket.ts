@@ -35,11 +35,17 @@ export class Bucket {
     return this.left < 1
   }
 
-  /** Whether it may happen once more. */
-  take(): boolean {
-    if (this.empty) return false
-    this.#left--
+  /** Whether it may happen that many times more; where not, none of it counts. */
+  take(times = 1): boolean {
+    if (this.left < times) return false
+    this.#left -= times
     return true
+  }
+
+  /** Milliseconds until it may happen that many times. */
+  wait(times: number): number {
+    this.#refill()
+    return Math.ceil(Math.max(0, ((times - this.#left) * 1000) / this.#rate.perSecond))
   }
 
   #refill(): void {

@@ -1,11 +1,12 @@
 import { setMaxListeners } from 'node:events'
 import type { Clock } from '../../common/clock.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
+import { PartyLimits } from '../../common/party-limits.ts'
 import type { PeerContact } from '../contact.ts'
 import type { BookFile } from './book-file.ts'
 import type { PeerBook } from './known-peers.ts'
 import type { Links } from './links.ts'
-import { askedBy, PartyLimits } from './party-limits.ts'
+import { askedBy } from './party-limits.ts'
 import {
   type Acquaintance,
   type Introduction,

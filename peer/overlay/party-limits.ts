@@ -1,44 +1,6 @@
 import { isLoopback, oneParty } from '../../common/address.ts'
-import { Bucket, type Rate } from '../../common/bucket.ts'
 import type { PeerId } from '../../common/ids.ts'
 import type { PeerContact } from '../contact.ts'
-
-/** Parties counted at a time. Where so many asked of late, no further one is served until they have calmed down. */
-const MAX_PARTIES = 2000
-
-/** How often each party may ask. */
-export class PartyLimits {
-  readonly #rate: Rate
-  readonly #now: () => number
-  readonly #buckets = new Map<string, Bucket>()
-
-  /** @param now ms */
-  constructor(rate: Rate, now: () => number) {
-    this.#rate = rate
-    this.#now = now
-  }
-
-  /** Whether this party may ask once more. */
-  take(party: string): boolean {
-    let bucket = this.#buckets.get(party)
-    if (!bucket) {
-      if (this.#buckets.size >= MAX_PARTIES) this.#forget()
-      if (this.#buckets.size >= MAX_PARTIES) return false
-      bucket = new Bucket(this.#rate, this.#now)
-      this.#buckets.set(party, bucket)
-    }
-    return bucket.take()
-  }
-
-  /** How many times this party may ask now, as far as it is counted. */
-  left(party: string): number {
-    return this.#buckets.get(party)?.left ?? this.#rate.atOnce
-  }
-
-  #forget(): void {
-    for (const [party, { full }] of this.#buckets) if (full) this.#buckets.delete(party)
-  }
-}
 
 /** Questions at one machine that nobody answers, before no further one is asked there. */
 const MAX_IN_VAIN = 16
