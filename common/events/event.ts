@@ -17,7 +17,15 @@ const Revision = z.int().min(0)
 const Size = z.int().min(0)
 /** As in `PATCH /peers/{id}/files`: all but the last change of a batch go from a revision to itself. */
 const Revisions = z
-  .object({ from: Revision, to: Revision })
+  .object({
+    from: Revision,
+    to: Revision,
+    part: z
+      .int()
+      .min(1)
+      .optional()
+      .meta({ description: 'its place among the events of one batch (default 1, the first)' }),
+  })
   .meta({ description: "the origin's catalog before and after; all but the last of one batch change nothing" })
 
 const fileData = { name: FileNameSchema, id: ContentIdSchema, size: Size, revision: Revisions }
