@@ -8,6 +8,7 @@ import {
   type WatchedEvent,
   type WatchOptions,
 } from '../../common/events/event-stream.ts'
+import { type ServerSentEvent, serverSentEvents } from '../../common/events/sse-parser.ts'
 import type { FileName } from '../../common/ids.ts'
 import { pagesOf } from '../../common/paging.ts'
 import { type CallOptions, RestClient } from '../../common/rest-client.ts'
@@ -43,7 +44,6 @@ const DISCOVER_MS = 60_000
 /** A scan hashes what is new; the one who waits for it may interrupt. */
 const NO_LIMIT = 0
 const PAGE = 1000
-const MAX_EVENT = 4 * 1024 * 1024
 
 export interface ClientOptions {
   /** for error messages: `the agent` */
@@ -272,41 +272,6 @@ function transferPath(id: string): string {
 }
 
 const DetailedFiles = PeerFilesResponse.extend({ files: z.array(PeerFileSchema).max(PAGE) })
-
-export interface ServerSentEvent {
-  event: string
-  data: string
-  /** the last one that was sent, here or before; empty where none was */
-  id: string
-}
-
-/** Server-sent events of the HTML standard, as far as transfers and events need them. */
-export async function* serverSentEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<ServerSentEvent> {
-  const decoder = new TextDecoder()
-  let rest = ''
-  let id = ''
-  let event = 'message'
-  let data: string[] = []
-  for await (const chunk of body) {
-    rest += decoder.decode(chunk, { stream: true })
-    const lines = rest.split(/\r\n|\n|\r(?!$)/)
-    rest = lines.pop() ?? ''
-    for (const line of lines) {
-      if (line === '') {
-        if (data.length > 0) yield { event, data: data.join('\n'), id }
-        event = 'message'
-        data = []
-        continue
-      }
-      const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(line) ?? []
-      if (field === 'event') event = value ?? ''
-      if (field === 'data') data.push(value ?? '')
-      if (field === 'id') id = value ?? ''
-    }
-    if (rest.length + data.reduce((sum, line) => sum + line.length, 0) > MAX_EVENT)
-      throw new NetworkError('too_large', 'the agent sends an event without end')
-  }
-}
 
 function jsonOf(text: string): unknown {
   try {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { type ServerSentEvent, serverSentEvents } from './client.ts'
+import { type ServerSentEvent, serverSentEvents } from './sse-parser.ts'
 
 async function eventsOf(...chunks: string[]): Promise<ServerSentEvent[]> {
   async function* body() {
