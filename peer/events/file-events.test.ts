@@ -24,16 +24,19 @@ test('all changes of a batch but the last leave the revision where it is', () =>
   const { events } = world()
   const drafts = events.draftsOf(change(5, [entry('b', '2'), entry('c', '3')], { a: '1' }))
   expect(drafts).toEqual([
-    { type: 'file.removed', data: { name: 'a', revision: { from: 4, to: 4 } } },
-    { type: 'file.added', data: { name: 'b', id: idOf('2'), size: 1, revision: { from: 4, to: 4 } } },
-    { type: 'file.added', data: { name: 'c', id: idOf('3'), size: 1, revision: { from: 4, to: 5 } } },
+    { type: 'file.removed', data: { name: 'a', revision: { from: 4, to: 4, part: 1 } } },
+    { type: 'file.added', data: { name: 'b', id: idOf('2'), size: 1, revision: { from: 4, to: 4, part: 2 } } },
+    { type: 'file.added', data: { name: 'c', id: idOf('3'), size: 1, revision: { from: 4, to: 5, part: 3 } } },
   ])
 })
 
 test('a content that changes its name in one batch is one event', () => {
   const { events } = world()
   expect(events.draftsOf(change(2, [entry('b', '1')], { a: '1' }))).toEqual([
-    { type: 'file.renamed', data: { name: 'b', from: 'a', id: idOf('1'), size: 1, revision: { from: 1, to: 2 } } },
+    {
+      type: 'file.renamed',
+      data: { name: 'b', from: 'a', id: idOf('1'), size: 1, revision: { from: 1, to: 2, part: 1 } },
+    },
   ])
 })
 
@@ -60,7 +63,7 @@ test('of two names that had a content, one was renamed and the other one removed
   const drafts = events.draftsOf(change(2, [entry('c', '1')], { a: '1', b: '1' }))
   expect(drafts.map(({ type }) => type)).toEqual(['file.removed', 'file.renamed'])
   expect(drafts.map(({ data }) => (data as { revision: unknown }).revision)).toEqual([
-    { from: 1, to: 1 },
-    { from: 1, to: 2 },
+    { from: 1, to: 1, part: 1 },
+    { from: 1, to: 2, part: 2 },
   ])
 })

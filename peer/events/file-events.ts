@@ -41,7 +41,7 @@ export class FileEvents {
     }
     const left = gone.length + added.length
     const drafts: EventDraft[] = []
-    const revision = () => ({ from, to: drafts.length === left - 1 ? to : from })
+    const revision = () => ({ from, to: drafts.length === left - 1 ? to : from, part: drafts.length + 1 })
     for (const name of gone) drafts.push({ type: 'file.removed', data: { name, revision: revision() } })
     const origins = new Map([...moved].map(([was, is]) => [is, was]))
     for (const { name, id, size } of added) {
