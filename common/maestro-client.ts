@@ -1,5 +1,10 @@
 import { z } from 'zod'
 import { NetworkError } from './errors.ts'
+import type { NetworkEvent } from './events/event.ts'
+import { SILENCE_MS } from './events/event-stream.ts'
+import type { Mail } from './events/mail.ts'
+import { MailboxCount, MailboxResponse, PublishResponse } from './events/rest.ts'
+import { type EventConnection, openEventStream } from './events/sse-client.ts'
 import type { ContentId, FileName, PeerId } from './ids.ts'
 import { pagesOf } from './paging.ts'
 import { type CallOptions, RestClient } from './rest-client.ts'
@@ -39,12 +44,22 @@ const PEERS_PAGE = 200
 /** Bytes of JSON that one part of an announcement aims at: parts stay well below the server's limit. */
 const PAGE_BYTES = 2 * 1024 * 1024
 
+/** Events and mail are durable where they are acknowledged, which a busy disk delays, ms. */
+const KEEP_MS = 15_000
+/** A message that one newer than this program may have left is for whoever reads the mailbox to judge. */
+const UnreadMailbox = MailboxResponse.extend({ mail: z.array(z.unknown()).max(LIMITS.pageSize) })
+
 /** The Maestro as a peer or the CLI sees it. */
 export class MaestroClient {
   readonly #rest: RestClient
 
-  constructor(baseUrl: string, options: { timeoutMs?: number } = {}) {
-    this.#rest = new RestClient({ name: 'the Maestro', baseUrl, ...options })
+  readonly #silenceMs: number
+
+  /** `silenceMs`: after which a stream of events that brings nothing is taken for dead */
+  constructor(baseUrl: string, options: { timeoutMs?: number; silenceMs?: number } = {}) {
+    const { silenceMs = SILENCE_MS, ...others } = options
+    this.#rest = new RestClient({ name: 'the Maestro', baseUrl, ...others })
+    this.#silenceMs = silenceMs
   }
 
   get url(): string {
@@ -141,7 +156,10 @@ export class MaestroClient {
   }
 
   /** Names, all or those in one folder, with their providers. */
-  directory(page: Page & { under?: FileName } = {}, options?: CallOptions): Promise<z.infer<typeof DirectoryResponse>> {
+  directory(
+    page: Page & { under?: FileName | undefined } = {},
+    options?: CallOptions,
+  ): Promise<z.infer<typeof DirectoryResponse>> {
     return this.#rest.call('GET', '/directory', DirectoryResponse, { ...options, query: page })
   }
 
@@ -149,9 +167,50 @@ export class MaestroClient {
     return this.#rest.call('GET', '/search', SearchResponse, { ...options, query: { q, ...page } })
   }
 
+  /** One request: at most `EVENT_LIMITS.batch` events. */
+  publishEvents(events: readonly NetworkEvent[], signal: AbortSignal): Promise<z.infer<typeof PublishResponse>> {
+    return this.#rest.call('POST', '/events', PublishResponse, { body: { events }, signal, timeoutMs: KEEP_MS })
+  }
+
+  /**
+   * Opens the stream of events, after the one of `lastEventId` where there is one, else from now on. Messages named "mail"
+   * among them say that there is something in that mailbox.
+   */
+  openEvents(
+    { mailbox, lastEventId }: { mailbox: PeerId; lastEventId: string | undefined },
+    signal: AbortSignal,
+  ): Promise<EventConnection> {
+    return openEventStream(this.#rest, '/events', {
+      query: { mailbox },
+      ...(lastEventId === undefined ? {} : { headers: { 'last-event-id': lastEventId } }),
+      signal,
+      silenceMs: this.#silenceMs,
+    })
+  }
+
+  /** Leaves a message in the mailbox of `mail.to`. */
+  sendMail(mail: Mail, signal: AbortSignal): Promise<z.infer<typeof MailboxCount>> {
+    return this.#rest.call('POST', mailboxPath(mail.to), MailboxCount, { body: { mail }, signal, timeoutMs: KEEP_MS })
+  }
+
+  /** What waits in a mailbox, oldest first, as it was left. */
+  mailbox(peer: PeerId, page: Page, signal: AbortSignal): Promise<z.infer<typeof UnreadMailbox>> {
+    return this.#rest.call('GET', mailboxPath(peer), UnreadMailbox, { query: page, signal })
+  }
+
+  /** Removes messages from a mailbox. */
+  taken(peer: PeerId, ids: readonly string[], signal: AbortSignal): Promise<z.infer<typeof MailboxCount>> {
+    const path = `${mailboxPath(peer)}/taken`
+    return this.#rest.call('POST', path, MailboxCount, { body: { ids }, signal, timeoutMs: KEEP_MS })
+  }
+
   close(): Promise<void> {
     return this.#rest.close()
   }
+}
+
+function mailboxPath(peer: PeerId): string {
+  return `/mailboxes/${encodeURIComponent(peer)}`
 }
 
 function* partsOf(files: readonly FileEntry[]): Generator<readonly FileEntry[]> {

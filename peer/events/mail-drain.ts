@@ -1,0 +1,103 @@
+import { asNetworkError } from '../../common/errors.ts'
+import { type Mail, MailSchema } from '../../common/events/mail.ts'
+import type { PeerId } from '../../common/ids.ts'
+import { type Component, Loop } from '../../common/lifecycle.ts'
+import { pagesOf } from '../../common/paging.ts'
+import type { MaestroBusDeps } from './maestro-bus.ts'
+
+/** The hint of the Maestro comes at once; this is for one that was lost, ms. */
+const LOOK_MS = 300_000
+/** After a failure, ms. */
+const RETRY_MS = [500, 60_000] as const
+/** messages asked for at a time */
+const PAGE = 500
+const WARN_MS = 60_000
+
+/** Empties this peer's mailbox at the Maestro, page by page: what `onMail` has taken leaves it, and nothing else. */
+export class MailDrain implements Component {
+  readonly #deps: Pick<MaestroBusDeps, 'maestro' | 'onMail' | 'logger' | 'clock'>
+  readonly #self: PeerId
+  readonly #loop: Loop
+  #paused = true
+  #retryMs: number | undefined
+  #warnedAt = Number.NEGATIVE_INFINITY
+
+  constructor(deps: Pick<MaestroBusDeps, 'maestro' | 'onMail' | 'logger' | 'clock'>, options: { self: PeerId }) {
+    this.#deps = deps
+    this.#self = options.self
+    this.#loop = new Loop('mailbox', (signal) => this.#tick(signal), deps.logger, {
+      interval: () => this.#retryMs ?? LOOK_MS,
+      clock: deps.clock,
+    })
+  }
+
+  start(): Promise<void> {
+    return this.#loop.start()
+  }
+
+  stop(): Promise<void> {
+    return this.#loop.stop()
+  }
+
+  /** The Maestro is there: look into the mailbox. */
+  resume(): void {
+    this.#paused = false
+    this.#loop.nudge()
+  }
+
+  pause(): void {
+    this.#paused = true
+  }
+
+  /** There may be something in the mailbox. */
+  nudge(): void {
+    this.#loop.nudge()
+  }
+
+  async #tick(signal: AbortSignal): Promise<void> {
+    if (this.#paused) return
+    try {
+      await this.#empty(signal)
+      this.#retryMs = undefined
+    } catch (error) {
+      if (signal.aborted) return
+      this.#retryMs = Math.min((this.#retryMs ?? RETRY_MS[0] / 2) * 2, RETRY_MS[1])
+      this.#warn({ problem: asNetworkError(error).message }, 'mail could not be taken: it stays in the mailbox')
+    }
+  }
+
+  async #empty(signal: AbortSignal): Promise<void> {
+    const { maestro, onMail, clock } = this.#deps
+    // A message without an id can't be taken away: the pages after it are reached all the same.
+    const pages = pagesOf((after) => maestro.mailbox(this.#self, { limit: PAGE, after }, signal))
+    for await (const page of pages) {
+      if (signal.aborted) return
+      const { mine, ids, foreign } = sorted(page.mail, this.#self, clock.now())
+      if (foreign > 0) this.#warn({ foreign }, 'messages in the mailbox are not understood, or for others: taken away')
+      if (mine.length > 0) await onMail(mine)
+      if (ids.length > 0) await maestro.taken(this.#self, ids, signal)
+    }
+  }
+
+  #warn(fields: object, text: string): void {
+    const now = this.#deps.clock.now()
+    if (now - this.#warnedAt < WARN_MS) return
+    this.#warnedAt = now
+    this.#deps.logger.warn(fields, text)
+  }
+}
+
+/** `ids`: all that can be taken away once `mine` are. */
+function sorted(mail: readonly unknown[], self: PeerId, now: number) {
+  const mine: Mail[] = []
+  const ids: string[] = []
+  let foreign = 0
+  for (const message of mail) {
+    const id = (message as { id?: unknown } | null)?.id
+    if (typeof id === 'string' && id.length <= 64) ids.push(id)
+    const parsed = MailSchema.safeParse(message)
+    if (!parsed.success || parsed.data.to !== self) foreign++
+    else if (Date.parse(parsed.data.expires) > now) mine.push(parsed.data)
+  }
+  return { mine, ids, foreign }
+}
