@@ -1,7 +1,8 @@
 import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import Sqlite, { type Database } from 'better-sqlite3'
-import { asNetworkError, errnoOf, NetworkError } from '../../common/errors.ts'
+import { databaseFailure } from '../../common/database-failure.ts'
+import { NetworkError } from '../../common/errors.ts'
 import { projectFile } from '../../common/project.ts'
 
 const MIGRATIONS = projectFile('maestro', 'directory', 'migrations')
@@ -55,26 +56,10 @@ export function databaseSize(path: string): number {
 
 /** What a failure of the database at `path` means. */
 export function storageError(error: unknown, path: string): NetworkError {
-  const code = errnoOf(error) ?? ''
-  const say = (problem: string) => new NetworkError('unavailable', `database ${path}: ${problem}`, {}, error)
-  if (code === 'SQLITE_FULL')
-    return new NetworkError(
-      'unavailable',
-      `the disk of the database ${path} is full: free some space and try again`,
-      { reason: 'disk_full' },
-      error,
-    )
-  if (code.startsWith('SQLITE_CORRUPT') || code === 'SQLITE_NOTADB')
-    return say('it is damaged, or no database: move it away, and the peers will register again')
-  if (code.startsWith('SQLITE_BUSY')) return say('another process uses it: is a Maestro running already?')
-  if (
-    code.startsWith('SQLITE_READONLY') ||
-    code.startsWith('SQLITE_CANTOPEN') ||
-    ['EACCES', 'EPERM', 'EROFS'].includes(code)
-  )
-    return say('it can\'t be opened for writing: check the key "database" and the permissions')
-  if (['ENOTDIR', 'EEXIST', 'EISDIR', 'ENOENT'].includes(code))
-    return say('its folder can\'t be made: check the key "database"')
-  if (code.startsWith('SQLITE_IOERR')) return say(`the disk fails (${code})`)
-  return asNetworkError(error)
+  return databaseFailure(error, path, {
+    damaged: 'move it away, and the peers will register again',
+    busy: 'is a Maestro running already?',
+    access: 'check the key "database" and the permissions',
+    folder: 'check the key "database"',
+  })
 }

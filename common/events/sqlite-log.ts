@@ -1,0 +1,329 @@
+import { randomBytes } from 'node:crypto'
+import type { Database } from 'better-sqlite3'
+import { type Clock, systemClock } from '../clock.ts'
+import { isDamaged } from '../database-failure.ts'
+import { NetworkError } from '../errors.ts'
+import { GroupCommit } from '../group-commit.ts'
+import { type Logger, silentLog } from '../log.ts'
+import { EVENT_LIMITS, type EventDraft, type NetworkEvent } from './event.ts'
+import type { EventLog, LoggedEvent } from './log.ts'
+import { logFailure, openLogDatabase, setAside } from './log-database.ts'
+
+/** Rows of one step of a sweep. */
+const BITE = 1000
+/** Of so many sources it is known what was dropped of theirs. */
+const FORGOTTEN_SOURCES = 10_000
+const DAY_MS = 24 * 3600 * 1000
+
+export interface SqliteLogOptions {
+  /** whose events are published here */
+  origin: string
+  clock?: Clock
+  log?: Logger
+  /** what is kept: so many events at most (default 200,000), for so many ms (default 14 days) */
+  retain?: { events: number; ms: number }
+  /** own events that may wait for others to have them (default 100,000); the oldest beyond no longer wait */
+  maxUnsent?: number
+}
+
+/**
+ * An event log in SQLite. Writes of one turn of the event loop share a commit. Positions have no gaps: rows go only
+ * from the front. Reads see what is committed and nothing else, so no reader is ever ahead of a killed process.
+ *
+ * An own event's id is `<incarnation>.<seq>`, the incarnation being this opening of the log: after a power cut, which
+ * may take the last commits with it, no number that others have seen already is given to another event.
+ */
+export class SqliteEventLog implements EventLog {
+  readonly name: string
+  readonly origin: string
+  readonly #path: string
+  readonly #db: Database
+  readonly #sql: ReturnType<typeof prepare>
+  readonly #commits: GroupCommit
+  readonly #clock: Clock
+  readonly #log: Logger
+  readonly #retain: { events: number; ms: number }
+  readonly #maxUnsent: number
+  readonly #incarnation = randomBytes(8).toString('hex')
+  readonly #listeners = new Set<(rows: readonly LoggedEvent[]) => void>()
+  /** the last position that is committed */
+  #last = 0
+  /** written, and not committed yet */
+  #fresh: LoggedEvent[] = []
+  #seq = 0
+  #unsent = 0
+  #dropped = 0
+  #damaged = false
+
+  private constructor(db: Database, path: string, options: SqliteLogOptions) {
+    this.#path = path
+    this.#db = db
+    this.origin = options.origin
+    this.#clock = options.clock ?? systemClock
+    this.#log = options.log ?? silentLog
+    this.#retain = options.retain ?? { events: 200_000, ms: 14 * DAY_MS }
+    this.#maxUnsent = options.maxUnsent ?? 100_000
+    this.#sql = prepare(db)
+    this.#commits = new GroupCommit(db, () => this.#reload())
+    this.name = this.#sql.state.get()!.name
+    this.#load()
+  }
+
+  /**
+   * `path` may be `:memory:`. A damaged file is set aside, and a new one begun.
+   * @throws NetworkError where the file can't be used, in words for the person who configured it
+   */
+  static open(path: string, options: SqliteLogOptions): SqliteEventLog {
+    const db = openLogDatabase(path, options.log ?? silentLog)
+    try {
+      return new SqliteEventLog(db, path, options)
+    } catch (error) {
+      db.close()
+      throw logFailure(error, path)
+    }
+  }
+
+  // ---- writes
+
+  async publish(drafts: readonly EventDraft[]): Promise<readonly NetworkEvent[]> {
+    const time = new Date(this.#clock.now()).toISOString()
+    const made = drafts.map((draft, index) => {
+      const seq = this.#seq + 1 + index
+      const id = `${this.#incarnation}.${seq}`
+      const event = { v: 1, id, origin: this.origin, seq, time, ...draft } as NetworkEvent
+      const text = JSON.stringify(event)
+      if (Buffer.byteLength(text) > EVENT_LIMITS.bytes)
+        throw new NetworkError('too_large', `an event ${draft.type} of more than ${EVENT_LIMITS.bytes} bytes`)
+      return { event, text }
+    })
+    if (made.length === 0) return []
+    await this.#write(() => {
+      for (const { event, text } of made) this.#sql.addUnsent.run(this.#add(event, text))
+      this.#seq += made.length
+      this.#unsent += made.length
+      if (this.#unsent > this.#maxUnsent) {
+        const { changes } = this.#sql.dropUnsent.run(this.#unsent - this.#maxUnsent)
+        this.#unsent -= changes
+        this.#dropped += changes
+      }
+      this.#sql.setState.run(this.#seq, this.#dropped)
+    })
+    return made.map(({ event }) => event)
+  }
+
+  async keep(events: readonly NetworkEvent[], resume?: string): Promise<number> {
+    if (events.length === 0 && resume === undefined) return 0
+    return this.#write(() => {
+      let added = 0
+      for (const event of events) if (this.#add(event, JSON.stringify(event)) !== undefined) added++
+      if (resume !== undefined) this.#sql.setResume.run(resume)
+      return added
+    })
+  }
+
+  moveCursor(reader: string, position: number): Promise<void> {
+    return this.#write(() => void this.#sql.setCursor.run(reader, position))
+  }
+
+  async sent(ids: readonly string[]): Promise<void> {
+    if (ids.length === 0) return
+    await this.#write(() => {
+      for (const id of ids) this.#unsent -= this.#sql.sent.run(id).changes
+    })
+  }
+
+  async sweep(): Promise<void> {
+    while ((await this.#write(() => this.#bite())) === BITE);
+    await this.#write(() => this.#sql.forgetSources.run(FORGOTTEN_SOURCES))
+  }
+
+  // ---- reads
+
+  async read(after: number, limit: number): Promise<readonly LoggedEvent[]> {
+    return this.#read(() => this.#sql.read.all(after, this.#last, limit)).map(({ position, text }) => ({
+      position,
+      event: JSON.parse(text) as NetworkEvent,
+      text,
+    }))
+  }
+
+  async bounds(): Promise<{ first: number; last: number }> {
+    const first = this.#read(() => this.#sql.first.get())
+    return { first: first ?? this.#last + 1, last: this.#last }
+  }
+
+  async back(count: number): Promise<number> {
+    const { first, last } = await this.bounds()
+    return Math.max(first - 1, last - count)
+  }
+
+  onAppend(listener: (rows: readonly LoggedEvent[]) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  async cursor(reader: string): Promise<number | undefined> {
+    return this.#read(() => this.#sql.cursor.get(reader))
+  }
+
+  async resume(): Promise<string | undefined> {
+    return this.#read(() => this.#sql.state.get()!).resume ?? undefined
+  }
+
+  async unsent(limit: number): Promise<readonly NetworkEvent[]> {
+    return this.#read(() => this.#sql.unsent.all(this.#last, limit)).map((text) => JSON.parse(text) as NetworkEvent)
+  }
+
+  async backlog(): Promise<{ unsent: number; dropped: number }> {
+    return { unsent: this.#unsent, dropped: this.#dropped }
+  }
+
+  async close(): Promise<void> {
+    if (!this.#db.open) return
+    this.#commits.flush()
+    this.#db.close()
+  }
+
+  // ---- parts
+
+  /** @returns its position, or undefined where it was seen before */
+  #add(event: NetworkEvent, text: string): number | undefined {
+    const source = sourceOf(event)
+    if (source && source.seq <= (this.#sql.forgotten.get(source.name) ?? 0)) return undefined
+    const { changes, lastInsertRowid } = this.#sql.add.run(event.id, event.origin, this.#clock.now(), text)
+    if (changes === 0) return undefined
+    const position = Number(lastInsertRowid)
+    this.#fresh.push({ position, event, text })
+    return position
+  }
+
+  /** Drops some of what is too old or too much; remembers how far each source's went, so that none comes back as new. */
+  #bite(): number {
+    const oldest = this.#clock.now() - this.#retain.ms
+    const most = this.#last - this.#retain.events
+    const rows = this.#sql.oldest.all(BITE)
+    const kept = rows.findIndex(({ position, heard }) => position > most && heard >= oldest)
+    const over = kept === -1 ? rows : rows.slice(0, kept)
+    const upTo = over.at(-1)?.position
+    if (upTo === undefined) return 0
+    const sources = new Map<string, number>()
+    for (const row of over) {
+      const source = sourceOf(row)
+      if (source) sources.set(source.name, Math.max(sources.get(source.name) ?? 0, source.seq))
+    }
+    for (const [source, seq] of sources) this.#sql.forget.run(source, seq, this.#clock.now())
+    this.#sql.drop.run(upTo)
+    const { changes } = this.#sql.dropUnsentUpTo.run(upTo)
+    this.#unsent -= changes
+    this.#dropped += changes
+    this.#sql.setState.run(this.#seq, this.#dropped)
+    return over.length
+  }
+
+  async #write<T>(work: () => T): Promise<T> {
+    this.#checkOpen()
+    const result = await this.#commits.write(work).catch((error) => this.#fail(error))
+    this.#announce()
+    return result
+  }
+
+  #read<T>(work: () => T): T {
+    this.#checkOpen()
+    try {
+      return work()
+    } catch (error) {
+      return this.#fail(error)
+    }
+  }
+
+  /** The first writer of a group to hear of its commit tells of all, before anybody can write again. */
+  #announce(): void {
+    const rows = this.#fresh
+    if (rows.length === 0) return
+    this.#fresh = []
+    this.#last = rows.at(-1)!.position
+    for (const listener of this.#listeners) listener(rows)
+  }
+
+  /** After a group was undone. Where even reading fails, its writers hear of that failure by their own. */
+  #reload(): void {
+    this.#fresh = []
+    try {
+      this.#load()
+    } catch (error) {
+      this.#log.warn({ database: this.#path, err: error }, 'the event log can not be read')
+    }
+  }
+
+  #load(): void {
+    const { seq, dropped } = this.#sql.state.get()!
+    this.#seq = seq
+    this.#dropped = dropped
+    this.#unsent = this.#sql.countUnsent.get()!
+    this.#last = this.#sql.last.get() ?? 0
+  }
+
+  #checkOpen(): void {
+    if (!this.#db.open) throw new NetworkError('cancelled', 'the event log is closed')
+  }
+
+  #fail(error: unknown): never {
+    if (isDamaged(error) && !this.#damaged) {
+      this.#damaged = true
+      setAside(this.#path, this.#log)
+    }
+    throw logFailure(error, this.#path)
+  }
+}
+
+/** The incarnation that an event is of, and its number there, where its id has that form. */
+function sourceOf(event: { id: string; origin: string }): { name: string; seq: number } | undefined {
+  const match = /^(.+)\.([1-9]\d{0,14})$/.exec(event.id)
+  return match ? { name: `${event.origin} ${match[1]}`, seq: Number(match[2]) } : undefined
+}
+
+/** `limit ? + 0`: SQLite plans by the value of a bare limit, and so would compile the statement again at every call. */
+function prepare(db: Database) {
+  const sql = <Parameters extends unknown[], Row = never>(text: string) => db.prepare<Parameters, Row>(text)
+  return {
+    state: sql<[], { name: string; seq: number; dropped: number; resume: string | null }>('select * from state'),
+    setState: sql<[seq: number, dropped: number]>('update state set seq = ?, dropped = ?'),
+    setResume: sql<[resume: string]>('update state set resume = ?'),
+    add: sql<[id: string, origin: string, heard: number, text: string]>(
+      'insert or ignore into events (id, origin, heard, text) values (?, ?, ?, ?)',
+    ),
+    read: sql<[after: number, last: number, limit: number], { position: number; text: string }>(
+      'select position, text from events where position > ? and position <= ? order by position limit ? + 0',
+    ),
+    first: sql<[], number>('select position from events order by position limit 1').pluck(),
+    last: sql<[], number>("select seq from sqlite_sequence where name = 'events'").pluck(),
+    oldest: sql<[limit: number], { position: number; heard: number; id: string; origin: string }>(
+      'select position, heard, id, origin from events order by position limit ? + 0',
+    ),
+    drop: sql<[upTo: number]>('delete from events where position <= ?'),
+    forgotten: sql<[source: string], number>('select seq from forgotten where source = ?').pluck(),
+    forget: sql<[source: string, seq: number, at: number]>(
+      `insert into forgotten values (?, ?, ?)
+       on conflict do update set seq = max(seq, excluded.seq), at = excluded.at`,
+    ),
+    forgetSources: sql<[keep: number]>(
+      `delete from forgotten where source in
+       (select source from forgotten order by at desc limit -1 offset ? + 0)`,
+    ),
+    cursor: sql<[reader: string], number>('select position from cursors where reader = ?').pluck(),
+    setCursor: sql<[reader: string, position: number]>(
+      'insert into cursors values (?, ?) on conflict do update set position = excluded.position',
+    ),
+    addUnsent: sql<[position: number | undefined]>('insert into unsent values (?)'),
+    unsent: sql<[last: number, limit: number], string>(
+      `select text from unsent join events using (position)
+       where position <= ? order by position limit ? + 0`,
+    ).pluck(),
+    countUnsent: sql<[], number>('select count(*) from unsent').pluck(),
+    sent: sql<[id: string]>('delete from unsent where position in (select position from events where id = ?)'),
+    dropUnsent: sql<[count: number]>(
+      'delete from unsent where position in (select position from unsent order by position limit ? + 0)',
+    ),
+    dropUnsentUpTo: sql<[upTo: number]>('delete from unsent where position <= ?'),
+  }
+}
