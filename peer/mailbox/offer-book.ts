@@ -1,0 +1,288 @@
+import { existsSync, mkdirSync, renameSync } from 'node:fs'
+import { join } from 'node:path'
+import Database from 'better-sqlite3'
+import { asNetworkError, errnoOf, NetworkError } from '../../common/errors.ts'
+import type { OfferState } from '../../common/events/rest.ts'
+import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
+import type { Logger } from '../../common/log.ts'
+
+export type Side = 'sent' | 'received'
+
+/** Which offer is meant. Two peers may have chosen the same id. */
+export interface OfferKey {
+  readonly side: Side
+  /** the recipient of one that was sent, the sender of one that was received */
+  readonly peer: PeerId
+  readonly id: string
+}
+
+/** Times are ms since the epoch. */
+export interface Offer extends OfferKey {
+  readonly name: FileName
+  readonly content: ContentId
+  /** bytes */
+  readonly size: number
+  readonly state: OfferState
+  readonly problem: string | null
+  readonly sent: number
+  /** when the state was reached */
+  readonly changed: number
+  readonly expires: number
+  /** when its message goes out: the offer, or of one that was received its receipt; null where none is owed */
+  readonly mailDue: number | null
+  readonly mailTries: number
+  /** when it is fetched next; null where it is being fetched, or is not to be */
+  readonly fetchDue: number | null
+  readonly fetchTries: number
+  /** when it was last tried to fetch it; 0: never */
+  readonly tried: number
+}
+
+/** What changes of an offer; `changed` goes with `state`. */
+export type OfferChange = Partial<
+  Pick<Offer, 'state' | 'problem' | 'changed' | 'mailDue' | 'mailTries' | 'fetchDue' | 'fetchTries' | 'tried'>
+>
+
+/** Rows of one deletion or expiry at a time: a matter of some ms. */
+const BITE = 1000
+const UNDER_WAY = "state IN ('sending', 'queued', 'taken')"
+
+/** Applied in order from `user_version` on; one that has shipped is never edited. */
+const MIGRATIONS = [
+  `CREATE TABLE offers (
+     number INTEGER PRIMARY KEY,
+     side TEXT NOT NULL,
+     peer TEXT NOT NULL,
+     id TEXT NOT NULL,
+     name TEXT NOT NULL,
+     content TEXT NOT NULL,
+     size INTEGER NOT NULL,
+     state TEXT NOT NULL,
+     problem TEXT,
+     sent INTEGER NOT NULL,
+     changed INTEGER NOT NULL,
+     expires INTEGER NOT NULL,
+     mail_due INTEGER,
+     mail_tries INTEGER NOT NULL DEFAULT 0,
+     fetch_due INTEGER,
+     fetch_tries INTEGER NOT NULL DEFAULT 0,
+     tried INTEGER NOT NULL DEFAULT 0,
+     UNIQUE (side, peer, id)
+   ) STRICT;
+   CREATE INDEX by_side ON offers (side);
+   CREATE INDEX by_mail ON offers (mail_due) WHERE mail_due IS NOT NULL;
+   CREATE INDEX by_fetch ON offers (fetch_due) WHERE fetch_due IS NOT NULL;
+   CREATE INDEX waiting_for ON offers (content) WHERE fetch_due IS NOT NULL;
+   CREATE INDEX under_way ON offers (side, peer, content) WHERE ${UNDER_WAY};
+   CREATE INDEX by_expiry ON offers (expires) WHERE ${UNDER_WAY};
+   CREATE INDEX ended ON offers (side, changed) WHERE NOT ${UNDER_WAY};`,
+]
+
+/**
+ * Every offer that this peer has made or was made, with what is still to be done about it, in SQLite. A change is
+ * durable when its method, or the transaction around it, has returned.
+ */
+export class OfferBook {
+  readonly #db: Database.Database
+  readonly #sql: ReturnType<typeof prepare>
+
+  /**
+   * Opens `mailbox.db` in the state folder, which is made where it is missing. A damaged one is moved aside.
+   * @throws NetworkError `conflict` where another process has it open; `forbidden`, `unavailable` as the system says
+   */
+  static open(stateDir: string, log: Logger): OfferBook {
+    const path = join(stateDir, 'mailbox.db')
+    try {
+      mkdirSync(stateDir, { recursive: true })
+      try {
+        return new OfferBook(path)
+      } catch (error) {
+        if (!isDamage(error)) throw error
+        const aside = `${path}.damaged-${Date.now()}`
+        for (const suffix of ['', '-wal', '-shm'])
+          if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix)
+        log.warn({ path, aside, err: error }, 'the mailbox is damaged: moved aside; its offers have to be made again')
+        return new OfferBook(path)
+      }
+    } catch (error) {
+      throw bookFault(error, path)
+    }
+  }
+
+  private constructor(path: string) {
+    this.#db = new Database(path, { timeout: 1000 })
+    try {
+      this.#db.pragma('locking_mode = EXCLUSIVE')
+      this.#db.pragma('journal_mode = WAL')
+      // A message leaves the carrier when it is recorded here: from then on this is the only copy.
+      this.#db.pragma('synchronous = FULL')
+      this.#db.transaction(() => migrate(this.#db)).exclusive()
+      const check = this.#db.pragma('quick_check(1)', { simple: true })
+      if (check !== 'ok') throw new Damage(String(check))
+      this.#sql = prepare(this.#db)
+      // What was being fetched when the process ended.
+      this.#sql.refetch.run()
+    } catch (error) {
+      this.#db.close()
+      throw error
+    }
+  }
+
+  /** Runs `work` whole or not at all. */
+  transaction<T>(work: () => T): T {
+    try {
+      return this.#db.transaction(work)()
+    } catch (error) {
+      throw error instanceof NetworkError ? error : bookFault(error, this.#db.name)
+    }
+  }
+
+  /** One that is there already stays as it is. */
+  add(offer: Offer): void {
+    this.#sql.add.run(offer)
+  }
+
+  find(key: OfferKey): Offer | undefined {
+    return this.#sql.find.get(key) as Offer | undefined
+  }
+
+  /** One that was sent to this peer, of the same content and name, and has not ended. */
+  same(peer: PeerId, content: ContentId, name: FileName): Offer | undefined {
+    return this.#sql.same.get(peer, content, name) as Offer | undefined
+  }
+
+  change(key: OfferKey, change: OfferChange): void {
+    const offer = this.find(key)
+    if (offer) this.#sql.change.run({ ...offer, ...change })
+  }
+
+  /** Those that have not ended; of one peer where that is given. */
+  underWay(side: Side, peer?: PeerId): number {
+    return (peer === undefined ? this.#sql.count.get(side) : this.#sql.countOf.get(side, peer)) as number
+  }
+
+  /** Newest first. */
+  list(side: Side, limit: number): Offer[] {
+    return this.#sql.list.all(side, limit) as Offer[]
+  }
+
+  /** Whose message is due, those that wait longest first. */
+  mailDue(now: number, limit: number): Offer[] {
+    return this.#sql.mailDue.all(now, limit) as Offer[]
+  }
+
+  /** Which are to be fetched now, those that wait longest first. */
+  fetchDue(now: number, limit: number): Offer[] {
+    return this.#sql.fetchDue.all(now, limit) as Offer[]
+  }
+
+  /** When the next message, or the next fetch, is due; undefined where there is none. */
+  nextDue(what: 'mail' | 'fetch'): number | undefined {
+    return (this.#sql.next[what].get() as number | null) ?? undefined
+  }
+
+  /** Has those that wait for a fetch tried at `due`, or `restMs` after they were tried last, if that is later. */
+  hasten(which: { content?: ContentId; peer?: PeerId }, due: number, restMs: number): void {
+    this.#sql.hasten.run({ content: which.content ?? null, peer: which.peer ?? null, due, restMs })
+  }
+
+  /**
+   * Ends those whose time is over, but for what is being fetched; forgets those that ended before `endedBefore`, and the
+   * oldest of these beyond `keep` a side.
+   */
+  async sweep(now: number, { endedBefore, keep }: { endedBefore: number; keep: number }): Promise<void> {
+    const bites = [
+      () => this.#sql.expire.run({ now }),
+      ...(['sent', 'received'] as const).flatMap((side) => [
+        () => this.#sql.forget.run(side, endedBefore),
+        () => this.#sql.trim.run({ side, excess: Math.min(BITE, (this.#sql.rows.get(side) as number) - keep) }),
+      ]),
+    ]
+    for (const bite of bites) while (bite().changes === BITE) await new Promise(setImmediate)
+  }
+
+  close(): void {
+    this.#db.close()
+  }
+}
+
+function prepare(db: Database.Database) {
+  const columns = `side, peer, id, name, content, size, state, problem, sent, changed, expires, mail_due AS mailDue,
+    mail_tries AS mailTries, fetch_due AS fetchDue, fetch_tries AS fetchTries, tried`
+  const select = `SELECT ${columns} FROM offers`
+  const numbers = `SELECT number FROM offers`
+  return {
+    add: db.prepare(
+      `INSERT OR IGNORE INTO offers (side, peer, id, name, content, size, state, problem, sent, changed, expires,
+         mail_due, mail_tries, fetch_due, fetch_tries, tried)
+       VALUES (:side, :peer, :id, :name, :content, :size, :state, :problem, :sent, :changed, :expires,
+         :mailDue, :mailTries, :fetchDue, :fetchTries, :tried)`,
+    ),
+    find: db.prepare(`${select} WHERE side = :side AND peer = :peer AND id = :id`),
+    same: db.prepare(`${select} WHERE ${UNDER_WAY} AND side = 'sent' AND peer = ? AND content = ? AND name = ?`),
+    change: db.prepare(
+      `UPDATE offers SET state = :state, problem = :problem, changed = :changed, mail_due = :mailDue,
+         mail_tries = :mailTries, fetch_due = :fetchDue, fetch_tries = :fetchTries, tried = :tried
+       WHERE side = :side AND peer = :peer AND id = :id`,
+    ),
+    count: db.prepare(`SELECT count(*) FROM offers WHERE ${UNDER_WAY} AND side = ?`).pluck(),
+    countOf: db.prepare(`SELECT count(*) FROM offers WHERE ${UNDER_WAY} AND side = ? AND peer = ?`).pluck(),
+    rows: db.prepare('SELECT count(*) FROM offers WHERE side = ?').pluck(),
+    list: db.prepare(`${select} WHERE side = ? ORDER BY number DESC LIMIT ?`),
+    mailDue: db.prepare(`${select} WHERE mail_due <= ? ORDER BY mail_due LIMIT ?`),
+    fetchDue: db.prepare(`${select} WHERE fetch_due <= ? ORDER BY fetch_due LIMIT ?`),
+    next: {
+      mail: db.prepare('SELECT min(mail_due) FROM offers WHERE mail_due IS NOT NULL').pluck(),
+      fetch: db.prepare('SELECT min(fetch_due) FROM offers WHERE fetch_due IS NOT NULL').pluck(),
+    },
+    refetch: db.prepare(
+      `UPDATE offers SET fetch_due = 0 WHERE ${UNDER_WAY} AND side = 'received' AND fetch_due IS NULL`,
+    ),
+    hasten: db.prepare(
+      `UPDATE offers SET fetch_tries = 0, fetch_due = min(fetch_due, max(:due, tried + :restMs))
+       WHERE fetch_due IS NOT NULL AND fetch_due > :due
+         AND (:content IS NULL OR content = :content) AND (:peer IS NULL OR peer = :peer)`,
+    ),
+    expire: db.prepare(
+      `UPDATE offers SET state = 'expired', changed = :now, mail_due = NULL, fetch_due = NULL WHERE number IN
+         (${numbers} WHERE ${UNDER_WAY} AND expires <= :now AND (side = 'sent' OR fetch_due IS NOT NULL) LIMIT ${BITE})`,
+    ),
+    forget: db.prepare(
+      `DELETE FROM offers WHERE number IN
+         (${numbers} WHERE NOT ${UNDER_WAY} AND side = ? AND changed < ? LIMIT ${BITE})`,
+    ),
+    trim: db.prepare(
+      `DELETE FROM offers WHERE number IN
+         (${numbers} WHERE NOT ${UNDER_WAY} AND side = :side ORDER BY changed LIMIT max(:excess, 0))`,
+    ),
+  }
+}
+
+/** The database can't be used as it is. */
+class Damage extends Error {}
+
+function migrate(db: Database.Database): void {
+  const version = db.pragma('user_version', { simple: true }) as number
+  if (version > MIGRATIONS.length) throw new Damage('it was made by a later version of this program')
+  for (const migration of MIGRATIONS.slice(version)) db.exec(migration)
+  db.pragma(`user_version = ${MIGRATIONS.length}`)
+}
+
+/** Whether the database itself is at fault, and not the disk or another process. */
+function isDamage(error: unknown): boolean {
+  return error instanceof Damage || /^SQLITE_(CORRUPT|NOTADB|ERROR|SCHEMA|FORMAT)/.test(errnoOf(error) ?? '')
+}
+
+function bookFault(error: unknown, path: string): NetworkError {
+  const code = errnoOf(error) ?? ''
+  if (code.startsWith('SQLITE_BUSY'))
+    return new NetworkError('conflict', `${path} is in use by another agent: stop it, or set another "state_dir"`)
+  if (code.startsWith('SQLITE_FULL'))
+    return new NetworkError('unavailable', `no room for the mailbox in ${path}: free some space`, {
+      reason: 'disk_full',
+    })
+  if (code.startsWith('SQLITE_READONLY') || code.startsWith('SQLITE_CANTOPEN'))
+    return new NetworkError('forbidden', `${path} can't be written: set another "state_dir"`, {}, error)
+  const fault = asNetworkError(error)
+  return new NetworkError(fault.code, `${path}: ${fault.message}`, fault.details, error)
+}
