@@ -1,14 +1,9 @@
 import type { Readable } from 'node:stream'
 import { z } from 'zod'
 import { NetworkError } from '../../common/errors.ts'
-import {
-  eventsAmong,
-  SILENCE_MS,
-  unlessSilent,
-  type WatchedEvent,
-  type WatchOptions,
-} from '../../common/events/event-stream.ts'
-import { type ServerSentEvent, serverSentEvents } from '../../common/events/sse-parser.ts'
+import { eventsAmong, SILENCE_MS, type WatchedEvent, type WatchOptions } from '../../common/events/event-stream.ts'
+import { openEventStream } from '../../common/events/sse-client.ts'
+import { serverSentEvents } from '../../common/events/sse-parser.ts'
 import type { FileName } from '../../common/ids.ts'
 import { pagesOf } from '../../common/paging.ts'
 import { type CallOptions, RestClient } from '../../common/rest-client.ts'
@@ -175,13 +170,18 @@ export class PeerClient {
    */
   async *events(options: WatchOptions = {}, signal?: AbortSignal): AsyncGenerator<WatchedEvent> {
     const { types, last, follow, lastEventId } = options
-    const query = {
-      type: types,
-      last: lastEventId === undefined ? last : undefined,
-      follow: follow === false ? '0' : '1',
+    const isNew = lastEventId === undefined
+    const { messages, close } = await openEventStream(this.#rest, '/events', {
+      query: { type: types, last: isNew ? last : undefined, follow: follow === false ? '0' : '1' },
+      headers: isNew ? {} : { 'last-event-id': lastEventId },
+      signal: signal ? AbortSignal.any([signal, this.#signal]) : this.#signal,
+      silenceMs: SILENCE_MS,
+    })
+    try {
+      yield* eventsAmong(messages, options)
+    } finally {
+      close()
     }
-    const headers = lastEventId === undefined ? undefined : { 'last-event-id': lastEventId }
-    yield* eventsAmong(this.#messages('/events', { query, headers, signal }), options)
   }
 
   /** Streams `size` bytes to be shared under `name`. */
@@ -208,35 +208,6 @@ export class PeerClient {
   /** Works also once the user has interrupted: it is what an interrupted command ends with. */
   #last(method: 'POST' | 'DELETE', path: string): Promise<TransferBody> {
     return this.#rest.call(method, path, TransferSchema, { signal: AbortSignal.timeout(5000) })
-  }
-
-  /** @throws NetworkError `unavailable` where it breaks off or nothing comes, `cancelled` */
-  async *#messages(
-    path: string,
-    options: {
-      query: NonNullable<CallOptions['query']>
-      headers: Record<string, string> | undefined
-      signal: AbortSignal | undefined
-    },
-  ): AsyncGenerator<ServerSentEvent> {
-    const { query, headers } = options
-    const signal = options.signal ? AbortSignal.any([options.signal, this.#signal]) : this.#signal
-    const { name, baseUrl } = this.#rest
-    const who = `${name} at ${baseUrl}`
-    const { body } = await this.#rest.send('GET', path, {
-      query,
-      signal,
-      timeoutMs: NO_LIMIT,
-      endless: true,
-      headers: { accept: 'text/event-stream', ...headers },
-    })
-    try {
-      yield* serverSentEvents(unlessSilent(body, SILENCE_MS, who))
-    } catch (error) {
-      if (error instanceof NetworkError) throw error
-      if (signal.aborted) throw new NetworkError('cancelled', 'cancelled', {}, error)
-      throw new NetworkError('unavailable', `${who} went away`, { reason: 'unreachable', url: baseUrl }, error)
-    }
   }
 
   async *#events(path: string, signal?: AbortSignal): AsyncGenerator<TransferBody> {
