@@ -1,10 +1,11 @@
 import { setImmediate } from 'node:timers/promises'
 import { isLoopback, oneParty } from '../../common/address.ts'
-import { Bucket, type Rate } from '../../common/bucket.ts'
+import type { Rate } from '../../common/bucket.ts'
 import type { Clock } from '../../common/clock.ts'
 import { NetworkError } from '../../common/errors.ts'
 import { MAIL_BYTES, MAILBOX_MESSAGES, MAX_EXPIRY_MS, type Mail } from '../../common/events/mail.ts'
-import { type PeerId, printable } from '../../common/ids.ts'
+import type { PeerId } from '../../common/ids.ts'
+import { PartyLimits } from '../../common/party-limits.ts'
 import type { Bounds, MailboxStore } from './store.ts'
 
 export interface MailboxOptions extends Partial<Bounds> {
@@ -13,8 +14,6 @@ export interface MailboxOptions extends Partial<Bounds> {
 }
 
 const PER_SENDER: Rate = { perSecond: 200, atOnce: 5000 }
-/** Senders that are counted at a time. */
-const MAX_SENDERS = 10_000
 /** What a sender's clock may be ahead of this one, ms. */
 const SKEW_MS = 24 * 3600 * 1000
 const SWEEP_ROWS = 1000
@@ -26,8 +25,7 @@ export class Mailboxes {
   readonly #store: MailboxStore
   readonly #clock: Clock
   readonly #bounds: Bounds
-  readonly #perSender: Rate
-  readonly #senders = new Map<string, Bucket>()
+  readonly #senders: PartyLimits
   readonly #listeners = new Set<(peer: PeerId, waiting: number) => void>()
 
   constructor(deps: { store: MailboxStore; clock: Clock }, options: MailboxOptions = {}) {
@@ -37,7 +35,7 @@ export class Mailboxes {
       perMailbox: options.perMailbox ?? MAILBOX_MESSAGES,
       inAll: options.inAll ?? 2_000_000,
     }
-    this.#perSender = options.perSender ?? PER_SENDER
+    this.#senders = new PartyLimits(options.perSender ?? PER_SENDER, () => deps.clock.now())
   }
 
   /**
@@ -52,7 +50,10 @@ export class Mailboxes {
     const bytes = Buffer.byteLength(JSON.stringify(mail))
     if (bytes > MAIL_BYTES)
       throw new NetworkError('too_large', `the message has ${bytes} bytes: ${MAIL_BYTES} are the most`, { id: mail.id })
-    if (Date.parse(mail.expires) > now + MAX_EXPIRY_MS + SKEW_MS)
+    const expires = Date.parse(mail.expires)
+    // Its time ended on its way: there is nothing to keep, and nothing wrong with it.
+    if (expires <= now) return this.#store.waiting(mail.to, now)
+    if (expires > now + MAX_EXPIRY_MS + SKEW_MS)
       throw new NetworkError('invalid', 'the message is to wait for more than a year: choose an earlier "expires"', {
         id: mail.id,
       })
@@ -62,7 +63,7 @@ export class Mailboxes {
         'limited',
         put.of === 'all'
           ? 'this Maestro keeps no more messages at present: try again later'
-          : `the mailbox of ${printable(mail.to)} is full (${this.#bounds.perMailbox} messages): try again when that peer has taken some`,
+          : `the mailbox of ${mail.to} is full (${this.#bounds.perMailbox} messages): try again when that peer has taken some`,
         { retry_ms: FULL_RETRY_MS },
       )
     if (put.kind === 'stored') for (const listener of this.#listeners) listener(mail.to, put.waiting)
@@ -114,16 +115,9 @@ export class Mailboxes {
   #admit(remote: string | undefined): void {
     if (remote === undefined || isLoopback(remote)) return
     const sender = oneParty(remote)
-    let bucket = this.#senders.get(sender)
-    if (!bucket && this.#senders.size >= MAX_SENDERS)
-      for (const [quiet, { full }] of this.#senders) if (full) this.#senders.delete(quiet)
-    if (!bucket && this.#senders.size < MAX_SENDERS) {
-      bucket = new Bucket(this.#perSender, () => this.#clock.now())
-      this.#senders.set(sender, bucket)
-    }
-    if (!bucket?.take())
+    if (!this.#senders.take(sender))
       throw new NetworkError('limited', `${sender} leaves too many messages at once: slow down`, {
-        retry_ms: Math.ceil(1000 / this.#perSender.perSecond),
+        retry_ms: this.#senders.wait(sender, 1),
       })
   }
 }

@@ -80,10 +80,15 @@ export class SqliteMailboxes implements MailboxStore {
     return this.#write((): Put => {
       const known = this.#sql.mailbox.get(mail.to)
       const waiting = known ? this.#live(known, now) : 0
-      if (known && this.#sql.find.get(known.key, mail.id)) return { kind: 'known', waiting }
+      const before = known && this.#sql.find.get(known.key, mail.id)
+      if (before && before.expires > now) return { kind: 'known', waiting }
       if (waiting >= perMailbox) return { kind: 'full', of: 'mailbox' }
       if (this.#size >= inAll) return { kind: 'full', of: 'all' }
-      const key = known?.key ?? Number(this.#sql.addMailbox.run(mail.to).lastInsertRowid)
+      if (before) {
+        this.#sql.remove.run(before.position)
+        this.#shrink(known.key, 1)
+      }
+      const key = this.#sql.mailbox.get(mail.to)?.key ?? Number(this.#sql.addMailbox.run(mail.to).lastInsertRowid)
       this.#sql.add.run(key, mail.id, Date.parse(mail.expires), JSON.stringify(mail))
       this.#sql.grow.run(1, key)
       this.#size++
@@ -184,17 +189,20 @@ function prepare(db: Database) {
     grow: db.prepare('update mailboxes set waiting = waiting + ? where key = ?'),
     dropEmpty: db.prepare('delete from mailboxes where key = ? and waiting = 0'),
     size: number('select coalesce(sum(waiting), 0) from mailboxes'),
-    find: number('select position from mail where mailbox = ? and id = ?'),
+    find: db.prepare('select position, expires from mail where mailbox = ? and id = ?') as Statement<
+      unknown[],
+      { position: number; expires: number }
+    >,
     add: db.prepare('insert into mail (mailbox, id, expires, body) values (?, ?, ?, ?)'),
     list: db.prepare(
-      'select position, body from mail where mailbox = ? and position > ? and expires > ? order by position limit ?',
+      'select position, body from mail indexed by mail_order where mailbox = ? and position > ? and expires > ? order by position limit ?',
     ) as Statement<unknown[], { position: number; body: string }>,
     take: db.prepare('delete from mail where mailbox = ? and id = ?'),
     expired: db.prepare('select position, mailbox from mail where expires <= ? order by expires limit ?') as Statement<
       unknown[],
       { position: number; mailbox: number }
     >,
-    expiredOf: number('select count(*) from mail where expires <= ? and mailbox = ?'),
+    expiredOf: number('select count(*) from mail indexed by mail_expiry where expires <= ? and mailbox = ?'),
     remove: db.prepare('delete from mail where position = ?'),
   }
 }
