@@ -261,6 +261,7 @@ export const MaestroInfo = z
     files: z.int().meta({ description: 'entries of live peers' }),
     uptime_s: z.number(),
     lease_ms: z.int(),
+    events: EventsStateSchema.optional(),
   })
   .meta({ id: 'MaestroInfo' })
 

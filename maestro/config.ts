@@ -24,7 +24,9 @@ export const MaestroConfig = z.strictObject({
     .describe('how long a client may take to send the head of a request, ms'),
   events_database: pathKey()
     .optional()
-    .describe('SQLite file that keeps events and mailboxes (default: beside the database, ending in .events)'),
+    .describe(
+      'SQLite file that keeps events, with one of mailboxes beside it (default: beside the database, ending in .events.db)',
+    ),
   ...eventKeys,
   log_level: z.enum(LOG_LEVELS).default('info').describe(LOG_LEVELS.join(', ')),
 })

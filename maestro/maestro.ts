@@ -17,6 +17,7 @@ import { addSwarmRoutes } from './app/swarms.ts'
 import type { MaestroConfig } from './config.ts'
 import { SqliteStore } from './directory/sqlite.ts'
 import type { DirectoryStore } from './directory/store.ts'
+import { MaestroEvents } from './events/maestro-events.ts'
 import { Reaper } from './reaper.ts'
 import { Registry } from './registry.ts'
 import { Search } from './search.ts'
@@ -33,12 +34,21 @@ export interface MaestroDeps {
   clock?: Clock
 }
 
+interface Running {
+  store: DirectoryStore
+  events: MaestroEvents
+  app: App
+  reaper: Reaper
+  loop: Loop
+  listening: Listening
+}
+
 /** The directory service: everything that one is made of. */
 export class Maestro implements Component {
   readonly #config: MaestroConfig
   readonly #log: Logger
   readonly #clock: Clock
-  #running: { store: DirectoryStore; app: App; reaper: Reaper; loop: Loop; listening: Listening } | undefined
+  #running: Running | undefined
 
   constructor(config: MaestroConfig, deps: MaestroDeps) {
     this.#config = config
@@ -51,24 +61,31 @@ export class Maestro implements Component {
     const { ip, port, database, lease_ms: leaseMs, headers_timeout_ms: headersTimeoutMs } = this.#config
     const { max_files_per_peer: maxFilesPerPeer, max_peers: maxPeers } = this.#config
     const clock = this.#clock
+    const log = this.#log
     const store: DirectoryStore = SqliteStore.open(database)
+    let events: MaestroEvents | undefined
     try {
       // Peers could not be heard while this Maestro was away: each lease begins anew.
       await store.extendLeases(clock.now() + leaseMs)
-      const reaper = new Reaper({ store, clock, log: this.#log })
+      events = MaestroEvents.open(this.#config, { store, clock, log })
+      const publish = events.publish.bind(events)
+      const reaper = new Reaper({ store, clock, log, publish })
       const tracker = new Swarms({ clock })
       const metrics = this.#metrics(store, reaper, tracker)
+      events.addMetrics(metrics)
       const requests = new RequestMetrics(metrics)
-      const registry = new Registry({ store, clock }, { leaseMs, maxFilesPerPeer, maxPeers })
-      const app = this.#app(store, registry, tracker, metrics, requests)
+      const registry = new Registry({ store, clock, publish }, { leaseMs, maxFilesPerPeer, maxPeers })
+      const app = this.#app({ store, registry, tracker, events, metrics, requests })
+      await events.start()
       const shortcuts = [locateShortcut({ store, clock, requests }), heartbeatShortcut({ registry, requests })]
       const listening = await listen(app, ip, port, { headersTimeoutMs, shortcuts })
       const interval = () => Math.min(1000, leaseMs / 10)
-      const loop = new Loop('reaper', (signal) => reaper.tick(signal), this.#log, { interval, clock })
+      const loop = new Loop('reaper', (signal) => reaper.tick(signal), log, { interval, clock })
       await loop.start()
-      this.#running = { store, app, reaper, loop, listening }
-      this.#log.info({ url: this.url, database }, 'the Maestro runs')
+      this.#running = { store, events, app, reaper, loop, listening }
+      log.info({ url: this.url, database }, 'the Maestro runs')
     } catch (error) {
+      await events?.stop()
       await store.close()
       throw error
     }
@@ -78,8 +95,10 @@ export class Maestro implements Component {
     const running = this.#running
     if (!running) return
     this.#running = undefined
+    await running.events.endReaders()
     await running.listening.close()
     await running.loop.stop()
+    await running.events.stop()
     await running.store.close()
     this.#log.info('the Maestro stopped')
   }
@@ -122,13 +141,15 @@ export class Maestro implements Component {
     return metrics
   }
 
-  #app(
-    store: DirectoryStore,
-    registry: Registry,
-    tracker: Tracker,
-    metrics: MetricsRegistry,
-    requests: RequestMetrics,
-  ): App {
+  #app(parts: {
+    store: DirectoryStore
+    registry: Registry
+    tracker: Tracker
+    events: MaestroEvents
+    metrics: MetricsRegistry
+    requests: RequestMetrics
+  }): App {
+    const { store, registry, tracker, events, metrics, requests } = parts
     const { id, lease_ms } = this.#config
     const clock = this.#clock
     const began = clock.now()
@@ -136,12 +157,14 @@ export class Maestro implements Component {
     addInfoRoutes(app, async () => {
       const uptime_s = (clock.now() - began) / 1000
       const counts = await store.counts(clock.now())
-      return { service: 'maestro', id, version: VERSION, status: 'ok', ...counts, uptime_s, lease_ms }
+      const carried = await events.state()
+      return { service: 'maestro', id, version: VERSION, status: 'ok', ...counts, uptime_s, lease_ms, events: carried }
     })
     addPeerRoutes(app, { registry, store, clock })
     addFileRoutes(app, { store, clock })
     addSearchRoutes(app, { search: new Search(store), clock })
     addSwarmRoutes(app, { tracker, store, clock })
+    events.addRoutes(app)
     return documented(app, DOCUMENT)
   }
 }

@@ -1,9 +1,17 @@
 import { parseAdvertised } from '../common/address.ts'
 import type { Clock } from '../common/clock.ts'
 import { NetworkError } from '../common/errors.ts'
+import type { EventDraft } from '../common/events/event.ts'
 import { type PeerId, parsePeerId } from '../common/ids.ts'
 import { type Lease, LIMITS } from '../common/schemas.ts'
 import type { Change, DirectoryStore, Registration, Renewed, Term } from './directory/store.ts'
+
+export interface RegistryDeps {
+  store: DirectoryStore
+  clock: Clock
+  /** tells the network; never fails */
+  publish: (drafts: readonly EventDraft[]) => void
+}
 
 export interface RegistryOptions {
   leaseMs: number
@@ -24,11 +32,13 @@ export interface RegisterCall extends Omit<Registration, 'id' | 'rest'> {
 export class Registry {
   readonly #store: DirectoryStore
   readonly #clock: Clock
+  readonly #publish: RegistryDeps['publish']
   readonly #options: RegistryOptions
 
-  constructor(deps: { store: DirectoryStore; clock: Clock }, options: RegistryOptions) {
+  constructor(deps: RegistryDeps, options: RegistryOptions) {
     this.#store = deps.store
     this.#clock = deps.clock
+    this.#publish = deps.publish
     this.#options = options
   }
 
@@ -45,8 +55,12 @@ export class Registry {
     const registration = { id, rest: rest.url, grpcPort: call.grpcPort, revision: call.revision, files: call.files }
     const outcome = await this.#store.register(registration, this.#term(), maxPeers)
     switch (outcome.kind) {
-      case 'done':
-        return { lease: this.#lease(id, call.revision, outcome.files), renewed: outcome.renewed }
+      case 'done': {
+        const { files, renewed } = outcome
+        const data = { peer: id, rest: rest.url, grpc_port: call.grpcPort, files }
+        if (!renewed) this.#publish([{ type: 'peer.registered', data }])
+        return { lease: this.#lease(id, call.revision, files), renewed }
+      }
       case 'taken':
         throw new NetworkError(
           'conflict',
@@ -90,6 +104,7 @@ export class Registry {
   /** @throws NetworkError `not_found` */
   async withdraw(id: PeerId): Promise<void> {
     if (!(await this.#store.withdraw(id, this.#clock.now()))) throw lost(id, 0, { kind: 'gone' })
+    this.#publish([{ type: 'peer.withdrawn', data: { peer: id } }])
   }
 
   #term(): Term {

@@ -106,33 +106,11 @@ export class SqliteStore implements DirectoryStore {
   }
 
   patch(id: PeerId, change: Change, term: Term, maxFiles: number): Promise<Patched> {
-    return this.#write((): Patched => {
-      const lease = this.#leases.live(id, term.now)
-      if (!lease) return { kind: 'gone' }
-      if (lease.revision !== change.from) return { kind: 'stale', revision: lease.revision }
-      const add = new Map(change.add.map((file) => [file.name, file]))
-      const remove = new Set(change.remove.filter((name) => !add.has(name)))
-      if (lease.files + add.size > maxFiles) {
-        const offered = (name: FileName) => this.#offers(lease.key, name)
-        const files =
-          lease.files + [...add.keys()].filter((name) => !offered(name)).length - [...remove].filter(offered).length
-        if (files > maxFiles) return { kind: 'too_many', files }
-      }
-      let { files } = lease
-      for (const name of remove) {
-        const nameKey = this.#sql.nameKey.get(name)
-        if (nameKey === undefined || this.#sql.deleteEntry.run(nameKey, lease.key).changes === 0) continue
-        this.#soles.delete(name)
-        this.#dropUnoffered(nameKey)
-        files--
-      }
-      for (const file of add.values()) if (this.#addEntry(lease.key, file)) files++
-      this.#sql.updatePeer.run(change.to, files, term.now, lease.key)
-      lease.revision = change.to
-      lease.files = files
-      this.#renew(lease, term)
-      return { kind: 'done', files }
-    })
+    return this.#write(() => this.#apply(id, change, term.now, maxFiles, term))
+  }
+
+  hint(id: PeerId, change: Change, now: number, maxFiles: number): Promise<Patched> {
+    return this.#write(() => this.#apply(id, change, now, maxFiles))
   }
 
   withdraw(id: PeerId, now: number): Promise<boolean> {
@@ -148,12 +126,16 @@ export class SqliteStore implements DirectoryStore {
     this.#latestExpiry = expiresAt
   }
 
-  async expire(now: number): Promise<number> {
-    const over = [...this.#leases.values()].filter((lease) => lease.expiresAt <= now)
-    if (over.length === 0) return 0
+  async expire(now: number, limit: number): Promise<PeerId[]> {
+    const over: LeaseRow[] = []
+    for (const lease of this.#leases.values()) {
+      if (over.length === limit) break
+      if (lease.expiresAt <= now) over.push(lease)
+    }
+    if (over.length === 0) return []
     return this.#write(() => {
       for (const lease of over) this.#end(lease)
-      return over.length
+      return over.map((lease) => lease.id)
     })
   }
 
@@ -299,6 +281,35 @@ export class SqliteStore implements DirectoryStore {
     for (const seed of this.#sql.peers.all())
       this.#leases.add({ ...seed, expiresAt: before.expiresAt(seed.key) ?? this.#latestExpiry })
     this.#lastPeerKey = this.#sql.lastPeerKey.get() ?? 0
+  }
+
+  /** Renews the lease too where `term` is given. */
+  #apply(id: PeerId, change: Change, now: number, maxFiles: number, term?: Term): Patched {
+    const lease = this.#leases.live(id, now)
+    if (!lease) return { kind: 'gone' }
+    if (lease.revision !== change.from) return { kind: 'stale', revision: lease.revision }
+    const add = new Map(change.add.map((file) => [file.name, file]))
+    const remove = new Set(change.remove.filter((name) => !add.has(name)))
+    if (lease.files + add.size > maxFiles) {
+      const offered = (name: FileName) => this.#offers(lease.key, name)
+      const files =
+        lease.files + [...add.keys()].filter((name) => !offered(name)).length - [...remove].filter(offered).length
+      if (files > maxFiles) return { kind: 'too_many', files }
+    }
+    let { files } = lease
+    for (const name of remove) {
+      const nameKey = this.#sql.nameKey.get(name)
+      if (nameKey === undefined || this.#sql.deleteEntry.run(nameKey, lease.key).changes === 0) continue
+      this.#soles.delete(name)
+      this.#dropUnoffered(nameKey)
+      files--
+    }
+    for (const file of add.values()) if (this.#addEntry(lease.key, file)) files++
+    if (term) this.#renew(lease, term)
+    lease.revision = change.to
+    lease.files = files
+    this.#sql.updatePeer.run(change.to, files, lease.lastSeen, lease.key)
+    return { kind: 'done', files }
   }
 
   #renew(lease: LeaseRow, term: Term): void {

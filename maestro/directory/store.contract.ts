@@ -162,13 +162,20 @@ export function directoryStoreContract(open: (folder: string) => DirectoryStore,
       expect(await store.renew(P1, 1, TERM)).toEqual({ kind: 'gone' })
     })
 
-    it('are counted once when they expire', async () => {
+    it('are told once when they expire', async () => {
       await register('P1', [])
       await register('P2', [])
       await store.renew(P1, 1, { now: NOW, expiresAt: OVER + 1 })
-      expect(await store.expire(OVER)).toBe(1)
-      expect(await store.expire(OVER)).toBe(0)
-      expect(await store.expire(OVER + 1)).toBe(1)
+      expect(await store.expire(OVER, MANY)).toEqual(['P2'])
+      expect(await store.expire(OVER, MANY)).toEqual([])
+      expect(await store.expire(OVER + 1, MANY)).toEqual(['P1'])
+    })
+
+    it('expire a few at a time', async () => {
+      for (const id of ['P1', 'P2', 'P3']) await register(id, [])
+      const first = await store.expire(OVER, 2)
+      expect(first).toHaveLength(2)
+      expect([...first, ...(await store.expire(OVER, 2))].sort()).toEqual(['P1', 'P2', 'P3'])
     })
   })
 
@@ -221,6 +228,34 @@ export function directoryStoreContract(open: (folder: string) => DirectoryStore,
         files: 2,
       })
       expect(await store.renew(P1, 7, TERM)).toEqual({ kind: 'done', files: 2 })
+    })
+  })
+
+  describe('hint', () => {
+    const change = { from: 1, to: 2, add: [file('b.txt', 'B')], remove: [name('a.txt')] }
+
+    it('applies what others heard of a peer, as a patch would', async () => {
+      await register('P1', [file('a.txt', 'A')])
+      expect(await store.hint(P1, change, NOW, MANY)).toEqual({ kind: 'done', files: 1 })
+      expect([await locate('a.txt'), await locate('b.txt')]).toEqual([[], ['P1']])
+      expect(await store.renew(P1, 2, TERM)).toEqual({ kind: 'done', files: 1 })
+    })
+
+    it('neither opens nor renews a lease', async () => {
+      expect(await store.hint(P1, change, NOW, MANY)).toEqual({ kind: 'gone' })
+      await register('P1', [file('a.txt', 'A')])
+      await store.hint(P1, change, NOW + 1, MANY)
+      expect((await store.peer(P1, NOW + 1))?.lastSeen).toBe(NOW)
+      expect(await locate('b.txt', OVER - 1)).toEqual(['P1'])
+      expect(await locate('b.txt', OVER)).toEqual([])
+      expect(await store.hint(P1, { ...change, from: 2, to: 3 }, OVER, MANY)).toEqual({ kind: 'gone' })
+    })
+
+    it('changes nothing from another revision, nor beyond the files that a peer may have', async () => {
+      await register('P1', [file('a.txt', 'A')])
+      expect(await store.hint(P1, { ...change, from: 0 }, NOW, MANY)).toEqual({ kind: 'stale', revision: 1 })
+      expect(await store.hint(P1, { ...change, remove: [] }, NOW, 1)).toEqual({ kind: 'too_many', files: 2 })
+      expect([await locate('a.txt'), await locate('b.txt')]).toEqual([['P1'], []])
     })
   })
 

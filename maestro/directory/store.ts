@@ -13,13 +13,15 @@ export interface DirectoryStore {
   renew(id: PeerId, revision: number, term: Term): Promise<Renewed>
   /** Applies changes between two revisions, and renews the lease. An added name replaces what stood under it. */
   patch(id: PeerId, change: Change, term: Term, maxFiles: number): Promise<Patched>
+  /** Likewise applies what others heard of a peer: its lease ends when it would have. */
+  hint(id: PeerId, change: Change, now: number, maxFiles: number): Promise<Patched>
   /** @returns whether there was a live lease to end */
   withdraw(id: PeerId, now: number): Promise<boolean>
 
   /** Lets every lease of the store end no sooner than `expiresAt`. */
   extendLeases(expiresAt: number): Promise<void>
-  /** Ends the leases whose time is over; @returns how many. */
-  expire(now: number): Promise<number>
+  /** Ends up to `limit` leases whose time is over; @returns whose they were. */
+  expire(now: number, limit: number): Promise<PeerId[]>
   /** Deletes up to `rows` entries of ended leases, and names that nobody offers; @returns how many, 0 once all is clean. */
   sweep(rows: number): Promise<number>
 
