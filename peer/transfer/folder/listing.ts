@@ -17,8 +17,11 @@ export interface FolderRow {
 export interface FolderLister {
   /** what it is called in a note: a URL */
   readonly asked: string
-  /** @throws NetworkError where it can't be asked */
-  list(folder: FileName, signal: AbortSignal): AsyncIterable<readonly FolderRow[]>
+  /**
+   * What is in a folder; undefined: everything.
+   * @throws NetworkError where it can't be asked
+   */
+  list(folder: FileName | undefined, signal: AbortSignal): AsyncIterable<readonly FolderRow[]>
 }
 
 /** One content that a name stands for. */
@@ -46,7 +49,7 @@ export interface FolderListing {
 interface DirectoryPages {
   readonly url: string
   directory(
-    page: { under: FileName; limit: number; after: string | undefined },
+    page: { under: FileName | undefined; limit: number; after: string | undefined },
     options: { signal: AbortSignal },
   ): Promise<{ directory: Record<string, ProviderBody[]>; next: string | null }>
 }
@@ -55,7 +58,7 @@ interface DirectoryPages {
 export interface FriendPages {
   readonly url: string
   files(
-    page: { under: FileName; limit: number; after: string | undefined },
+    page: { under: FileName | undefined; limit: number; after: string | undefined },
     signal: AbortSignal,
   ): Promise<{ peer: PeerId; grpc_port: number; files: readonly PeerFile[]; next: string | null }>
 }

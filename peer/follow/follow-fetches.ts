@@ -1,0 +1,203 @@
+import type { Clock } from '../../common/clock.ts'
+import { asNetworkError, type ErrorCode, NetworkError } from '../../common/errors.ts'
+import type { ContentId, FileName } from '../../common/ids.ts'
+import { isEndState, type TransferBody, type TransferState } from '../../common/schemas.ts'
+import type { Landing } from '../transfer/contents.ts'
+import type { TransferManager } from '../transfer/manager.ts'
+
+export interface FollowFetchesDeps {
+  transfers: Pick<TransferManager, 'start' | 'watch' | 'cancel'>
+  catalog: Pick<Landing, 'existing'>
+  clock: Clock
+  /** what becomes of what was added; each name is told at most one end */
+  onEnd: (name: FileName, end: FetchEnd) => void
+  /** It has so many bytes, as is proven now; what is refused is stopped and ends no more. */
+  onSize: (name: FileName, bytes: number) => 'wanted' | 'refused'
+  /** something may be due earlier than `dueMs` told */
+  onChange: () => void
+}
+
+export type FetchEnd =
+  | { readonly outcome: 'landed' }
+  /** the user has cancelled it among the transfers */
+  | { readonly outcome: 'declined' }
+  | { readonly outcome: 'failed'; readonly why: string }
+
+/** Transfers at the same time that don't just wait for a provider; the user's own have places of their own beside them. */
+const PLACES = 4
+/** Those that wait for a provider included. */
+const MAX_UNDER_WAY = 32
+/** One without any provider for so long is given up, ms: its verified bytes stay for another time. */
+const PATIENCE_MS = 120_000
+/** Between attempts. Who hears of a file at once may be earlier than its provider's lease, so the first ones come soon. */
+const PAUSES_MS = [250, 1000, 5000, 20_000, 60_000]
+/** Such a failure is the same in a minute. */
+const FINAL: readonly ErrorCode[] = ['conflict', 'forbidden', 'invalid', 'too_large']
+const IDLE_MS = 60_000
+const WAITING: { readonly [S in TransferState]?: 'provider' | 'user' } = { waiting: 'provider', paused: 'user' }
+
+interface Fetch {
+  readonly name: FileName
+  readonly id: ContentId
+  attempts: number
+  /** ms since the epoch, before which it isn't tried */
+  due: number
+  /** the number of its transfer */
+  transfer?: string
+  /** bytes, as its manifest proves */
+  proven?: number
+  /** what it waits for, since when, in ms since the epoch; undefined while it takes a place */
+  waits?: { for: 'provider' | 'user'; since: number } | undefined
+}
+
+/** Has what follows want fetched by transfers, a few at a time, and tries again what fails. */
+export class FollowFetches {
+  readonly #deps: FollowFetchesDeps
+  readonly #ready = new Map<FileName, Fetch>()
+  readonly #later = new Map<FileName, Fetch>()
+  readonly #underWay = new Map<FileName, Fetch>()
+  readonly #watching = new Set<Promise<void>>()
+  readonly #stopping = new AbortController()
+
+  constructor(deps: FollowFetchesDeps) {
+    this.#deps = deps
+  }
+
+  /** In place of another content under that name. */
+  add(name: FileName, id: ContentId): void {
+    this.cancel(name)
+    this.#ready.set(name, { name, id, attempts: 0, due: 0 })
+    this.#deps.onChange()
+  }
+
+  /** Ends it, and tells no end. */
+  cancel(name: FileName): void {
+    this.#ready.delete(name)
+    this.#later.delete(name)
+    const fetch = this.#underWay.get(name)
+    if (!fetch) return
+    this.#underWay.delete(name)
+    try {
+      this.#deps.transfers.cancel(fetch.transfer!)
+    } catch {
+      // It has ended this moment.
+    }
+    this.#deps.onChange()
+  }
+
+  /** Starts what is due, as far as there are places. */
+  tick(): void {
+    const now = this.#deps.clock.now()
+    for (const fetch of this.#later.values())
+      if (fetch.due <= now) {
+        this.#later.delete(fetch.name)
+        this.#ready.set(fetch.name, fetch)
+      }
+    for (const { name, waits } of [...this.#underWay.values()])
+      if (waits?.for === 'provider' && now - waits.since >= PATIENCE_MS) {
+        this.cancel(name)
+        this.#deps.onEnd(name, failed('none of those who have it answers'))
+      }
+    for (const fetch of this.#ready.values()) {
+      if (this.#placesTaken() >= PLACES || this.#underWay.size >= MAX_UNDER_WAY) return
+      this.#ready.delete(fetch.name)
+      this.#begin(fetch)
+    }
+  }
+
+  /** ms until `tick` may have something to do */
+  dueMs(): number {
+    const now = this.#deps.clock.now()
+    let due = now + IDLE_MS
+    for (const fetch of this.#later.values()) due = Math.min(due, fetch.due)
+    for (const { waits } of this.#underWay.values())
+      if (waits?.for === 'provider') due = Math.min(due, waits.since + PATIENCE_MS)
+    return Math.max(0, due - now)
+  }
+
+  /** The transfers go on, or are taken up again by the next run. */
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    await Promise.all(this.#watching)
+  }
+
+  #placesTaken(): number {
+    let taken = 0
+    for (const { waits } of this.#underWay.values()) if (!waits) taken++
+    return taken
+  }
+
+  #begin(fetch: Fetch): void {
+    const { transfers, catalog, onEnd } = this.#deps
+    const { name, id } = fetch
+    const existing = catalog.existing(name)
+    if (existing === id) {
+      onEnd(name, { outcome: 'landed' })
+      return
+    }
+    try {
+      if (existing === 'unknown') throw new NetworkError('unavailable', IN_THE_WAY)
+      fetch.transfer = transfers.start({ id, as: name }).transfer
+    } catch (error) {
+      this.#failed(fetch, error)
+      return
+    }
+    this.#underWay.set(name, fetch)
+    const watching = this.#watch(fetch).finally(() => this.#watching.delete(watching))
+    this.#watching.add(watching)
+  }
+
+  async #watch(fetch: Fetch): Promise<void> {
+    const { transfers, clock, onChange } = this.#deps
+    let last: TransferBody | undefined
+    for await (const transfer of transfers.watch(fetch.transfer!, this.#stopping.signal)) {
+      if (this.#underWay.get(fetch.name) !== fetch) return
+      last = transfer
+      if (this.#isRefused(fetch, transfer)) return
+      const waits = WAITING[transfer.state]
+      if (waits === fetch.waits?.for) continue
+      fetch.waits = waits && { for: waits, since: clock.now() }
+      onChange()
+    }
+    if (this.#underWay.get(fetch.name) !== fetch || !last || !isEndState(last.state)) return
+    this.#underWay.delete(fetch.name)
+    this.#ended(fetch, last)
+    onChange()
+  }
+
+  /** What a provider claims is one thing; with the manifest the size is certain, before much has come. */
+  #isRefused(fetch: Fetch, { pieces, size }: TransferBody): boolean {
+    if (pieces === null || size === null || size === fetch.proven) return false
+    fetch.proven = size
+    if (this.#deps.onSize(fetch.name, size) === 'wanted') return false
+    this.cancel(fetch.name)
+    return true
+  }
+
+  #ended(fetch: Fetch, { state, error }: TransferBody): void {
+    const { onEnd } = this.#deps
+    if (state === 'done') onEnd(fetch.name, { outcome: 'landed' })
+    else if (state === 'cancelled') onEnd(fetch.name, { outcome: 'declined' })
+    else if (state === 'simulated')
+      onEnd(fetch.name, failed('it was only simulated: this agent or its providers are in dummy mode'))
+    else this.#failed(fetch, NetworkError.fromBody({ error }) ?? new NetworkError('internal', 'the transfer failed'))
+  }
+
+  #failed(fetch: Fetch, error: unknown): void {
+    const { code, message, details } = asNetworkError(error)
+    const pause = PAUSES_MS[fetch.attempts++]
+    if (pause === undefined || FINAL.includes(code) || details.reason === 'disk_full') {
+      this.#deps.onEnd(fetch.name, failed(message))
+      return
+    }
+    fetch.due = this.#deps.clock.now() + pause
+    this.#later.set(fetch.name, fetch)
+    this.#deps.onChange()
+  }
+}
+
+const IN_THE_WAY = 'a file of this name is here, and its content is not known yet'
+
+function failed(why: string): FetchEnd {
+  return { outcome: 'failed', why }
+}
