@@ -1,47 +1,54 @@
 import { NetworkError } from '../errors.ts'
 
+/** characters of one event */
+const MAX_EVENT = 4 * 1024 * 1024
+const MAX_ID = 1024
+
+/** A server-sent event. */
 export interface ServerSentEvent {
+  /** `message` where the server gave no name */
   event: string
   data: string
-  /** the last one that was sent, here or before; empty where none was */
+  /** the last id that the server gave, with this event or before: where to go on, as `Last-Event-ID`; '' for none */
   id: string
 }
 
-/** Characters of one event, the beginning of the next included. */
-const MAX_EVENT = 4 * 1024 * 1024
-
 /**
- * Server-sent events of the HTML standard, as far as transfers and events need them.
- * @throws NetworkError `too_large` where one has no end
+ * Reads server-sent events (HTML standard, section 9.2.6). Beside what the standard dispatches, an id that comes without
+ * data is yielded, as a `message` of no data: it tells how far the reader got.
+ * @throws NetworkError `too_large` for an event without end
  */
 export async function* serverSentEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<ServerSentEvent> {
   const decoder = new TextDecoder()
   let rest = ''
-  let id = ''
   let event = 'message'
   let data: string[] = []
   let length = 0
+  let id = ''
+  let told = ''
   for await (const chunk of body) {
     rest += decoder.decode(chunk, { stream: true })
     const lines = rest.split(/\r\n|\n|\r(?!$)/)
     rest = lines.pop() ?? ''
     for (const line of lines) {
       if (line === '') {
-        if (data.length > 0) yield { event, data: data.join('\n'), id }
+        if (data.length > 0 || id !== told) yield { event, data: data.join('\n'), id }
+        told = id
         event = 'message'
         data = []
         length = 0
         continue
       }
-      const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(line) ?? []
-      if (field === 'event') event = value ?? ''
+      const colon = line.indexOf(':')
+      const field = colon === -1 ? line : line.slice(0, colon)
+      const value = colon === -1 ? '' : line.slice(colon + (line[colon + 1] === ' ' ? 2 : 1))
+      if (field === 'event') event = value
+      if (field === 'id' && value.length <= MAX_ID && !value.includes('\0')) id = value
       if (field === 'data') {
-        data.push(value ?? '')
-        // Lines count where they are empty, too.
-        length += line.length
+        data.push(value)
+        length += value.length + 1
       }
-      if (field === 'id') id = value ?? ''
     }
-    if (rest.length + length > MAX_EVENT) throw new NetworkError('too_large', 'an event without end is sent')
+    if (rest.length + length > MAX_EVENT) throw new NetworkError('too_large', 'the server sends an event without end')
   }
 }

@@ -1,0 +1,269 @@
+import type { ServerResponse } from 'node:http'
+import { setImmediate as turn } from 'node:timers/promises'
+import { isLoopback, oneParty } from '../address.ts'
+import { type Clock, systemClock } from '../clock.ts'
+import { NetworkError } from '../errors.ts'
+import { type Component, Loop } from '../lifecycle.ts'
+import { type Logger, silentLog } from '../log.ts'
+import type { EventType } from './event.ts'
+import { FeedReader } from './feed-reader.ts'
+import type { EventLog, LoggedEvent } from './log.ts'
+import { eventMessage, positionOf } from './sse.ts'
+
+/** Rows of the log that are read at a time for one that is behind. */
+const PAGE = 200
+/** Rows that wait to be sent together. */
+const MOST_TOGETHER = 1000
+/** Between looks at who is silent or stuck. */
+const CHECK_MS = 1000
+
+export interface FeedDeps {
+  log: EventLog
+  clock?: Clock
+  logger?: Logger
+}
+
+export interface FeedOptions {
+  /** in which what is appended is gathered, ms (default 10) */
+  flushMs?: number
+  /** silence after which a reader is told that all is well, ms (default 15,000) */
+  keepAliveMs?: number
+  /** in which a reader has to take what was sent to it, ms (default 30,000) */
+  drainMs?: number
+  /** default 2,000 */
+  maxReaders?: number
+  /** of one host; this machine is excepted (default 200) */
+  maxReadersOfHost?: number
+}
+
+/** What one reader wants. */
+export interface FeedRequest {
+  outgoing: ServerResponse
+  /** the address it comes from, where known */
+  host: string | undefined
+  /** default: all */
+  types?: ReadonlySet<EventType> | undefined
+  /** of the past (default 0); not with `lastEventId` */
+  last?: number | undefined
+  lastEventId?: string | undefined
+  /** whether it goes on when what there is was sent */
+  follow: boolean
+}
+
+/**
+ * Serves a log to many readers as server-sent events. A reader is a position in the log and a socket: at the head it
+ * shares one buffer with all others that want the same; one whose socket is full has nothing queued, and reads the log
+ * from its position once there is room. So memory does not grow with how slow a reader is.
+ */
+export class EventFeed implements Component {
+  readonly #log: EventLog
+  readonly #clock: Clock
+  readonly #options: Required<FeedOptions>
+  readonly #loop: Loop
+  readonly #readers = new Set<FeedReader>()
+  readonly #hosts = new Map<string, number>()
+  /** those that have been sent everything up to the head */
+  readonly #atHead = new Set<FeedReader>()
+  /** appended, and not yet sent to those at the head */
+  #waiting: LoggedEvent[] = []
+  /** the last position that was sent to those at the head */
+  #head = 0
+  #timer: NodeJS.Timeout | undefined
+  #stopListening = () => {}
+  #open = false
+  #delivered = 0
+  #dropped = 0
+
+  constructor(deps: FeedDeps, options: FeedOptions = {}) {
+    const { log, clock = systemClock, logger = silentLog } = deps
+    this.#log = log
+    this.#clock = clock
+    this.#options = {
+      flushMs: 10,
+      keepAliveMs: 15_000,
+      drainMs: 30_000,
+      maxReaders: 2000,
+      maxReadersOfHost: 200,
+      ...options,
+    }
+    this.#loop = new Loop('readers of events', async () => this.tick(), logger, { interval: () => CHECK_MS, clock })
+  }
+
+  get readers(): number {
+    return this.#readers.size
+  }
+
+  /** Events sent to readers, each reader counted. */
+  get delivered(): number {
+    return this.#delivered
+  }
+
+  /** Readers that were cut because they took nothing. */
+  get dropped(): number {
+    return this.#dropped
+  }
+
+  async start(): Promise<void> {
+    this.#stopListening = this.#log.onAppend((rows) => this.#appended(rows))
+    const { last } = await this.#log.bounds()
+    this.#head = Math.max(this.#head, last)
+    this.#open = true
+    await this.#loop.start()
+  }
+
+  /** Ends all readers at once. */
+  async stop(): Promise<void> {
+    this.#open = false
+    this.#stopListening()
+    clearTimeout(this.#timer)
+    for (const reader of this.#readers) reader.writable ? reader.end() : reader.cut()
+    await this.#loop.stop()
+  }
+
+  /**
+   * Answers a request with the events it asks for, until either side ends.
+   * @throws NetworkError `limited` or `unavailable`, with nothing answered yet
+   */
+  async serve(request: FeedRequest): Promise<FeedReader> {
+    if (!this.#open) throw new NetworkError('unavailable', 'this service is stopping: try again in a moment')
+    const { outgoing } = request
+    if (outgoing.destroyed) throw new NetworkError('cancelled', 'the client went away')
+    const leave = this.#enter(request.host)
+    const reader = new FeedReader(outgoing, this.#log.name, request, this.#clock)
+    this.#readers.add(reader)
+    outgoing.on('close', () => {
+      leave()
+      this.#readers.delete(reader)
+      this.#atHead.delete(reader)
+    })
+    outgoing.on('error', () => outgoing.destroy())
+    outgoing.on('drain', () => {
+      if (reader.drained()) void this.#supply(reader)
+    })
+    reader.begin()
+    try {
+      this.#flush()
+      await this.#place(reader, request)
+    } catch (error) {
+      outgoing.destroy()
+      throw error
+    }
+    void this.#supply(reader)
+    return reader
+  }
+
+  /** Cuts who takes nothing; tells who heard nothing that all is well. */
+  tick(): void {
+    const now = this.#clock.now()
+    const { drainMs, keepAliveMs } = this.#options
+    for (const reader of this.#readers) {
+      if (reader.gone) continue
+      if (reader.blockedSince !== undefined) {
+        if (now - reader.blockedSince < drainMs) continue
+        this.#dropped++
+        reader.cut()
+      } else if (now - reader.lastWrite >= keepAliveMs) reader.keepAlive()
+    }
+  }
+
+  #enter(host: string | undefined): () => void {
+    const { maxReaders, maxReadersOfHost } = this.#options
+    if (this.#readers.size >= maxReaders)
+      throw new NetworkError('limited', `${maxReaders} read the events of this service already: try again later`)
+    if (host === undefined || isLoopback(host)) return () => {}
+    const party = oneParty(host)
+    const held = this.#hosts.get(party) ?? 0
+    if (held >= maxReadersOfHost)
+      throw new NetworkError('limited', `${held} at ${party} read the events of this service already: end some first`)
+    this.#hosts.set(party, held + 1)
+    return () => {
+      const left = this.#hosts.get(party)! - 1
+      if (left > 0) this.#hosts.set(party, left)
+      else this.#hosts.delete(party)
+    }
+  }
+
+  /** Puts a new reader where it begins, and tells it of what is gone. */
+  async #place(reader: FeedReader, { lastEventId, last = 0, follow }: FeedRequest): Promise<void> {
+    const bounds = await this.#log.bounds()
+    if (lastEventId === undefined) reader.position = await this.#log.back(last)
+    else {
+      const position = positionOf(lastEventId, this.#log.name)
+      if (position !== undefined && position <= bounds.last) reader.position = position
+      else {
+        reader.position = bounds.first - 1
+        reader.gap(null)
+      }
+    }
+    if (!follow) reader.until = bounds.last
+    reader.tellPosition()
+  }
+
+  #appended(rows: readonly LoggedEvent[]): void {
+    if (this.#atHead.size === 0) {
+      this.#waiting = []
+      this.#head = rows.at(-1)!.position
+      return
+    }
+    for (const row of rows) this.#waiting.push(row)
+    if (this.#waiting.length >= MOST_TOGETHER) this.#flush()
+    else this.#timer ??= setTimeout(() => this.#flush(), this.#options.flushMs)
+  }
+
+  /** Sends to those at the head what was appended, in one buffer for all that want the same. */
+  #flush(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    const rows = this.#waiting
+    if (rows.length === 0) return
+    this.#waiting = []
+    this.#head = rows.at(-1)!.position
+    const batches = new Map<string, { bytes: Buffer; count: number }>()
+    for (const reader of this.#atHead) {
+      if (!reader.writable) {
+        this.#atHead.delete(reader)
+        continue
+      }
+      let batch = batches.get(reader.filter)
+      if (!batch) {
+        const wanted = rows.filter((row) => reader.wants(row.event.type))
+        const bytes = Buffer.from(wanted.map((row) => eventMessage(this.#log.name, row)).join(''))
+        batch = { bytes, count: wanted.length }
+        batches.set(reader.filter, batch)
+      }
+      reader.position = this.#head
+      if (batch.count === 0) continue
+      this.#delivered += batch.count
+      if (!reader.write(batch.bytes)) this.#atHead.delete(reader)
+    }
+  }
+
+  /** Sends from the log what the reader lacks, as far as its socket takes it; at the head it joins the others. */
+  async #supply(reader: FeedReader): Promise<void> {
+    if (reader.supplying) return
+    reader.supplying = true
+    try {
+      while (reader.writable) {
+        if (reader.position >= reader.until) return reader.end()
+        if (reader.position === this.#head) return void this.#atHead.add(reader)
+        await this.#page(reader, Math.min(this.#head, reader.until))
+        await turn()
+      }
+    } catch {
+      reader.cut()
+    } finally {
+      reader.supplying = false
+    }
+  }
+
+  async #page(reader: FeedReader, upTo: number): Promise<void> {
+    const rows = await this.#log.read(reader.position, PAGE)
+    if (rows[0]?.position !== reader.position + 1) {
+      const first = Math.min(upTo + 1, (await this.#log.bounds()).first)
+      if (reader.position < first - 1) reader.gap(first - 1 - reader.position)
+      reader.position = Math.max(reader.position, first - 1)
+    }
+    this.#delivered += reader.take(rows.filter(({ position }) => position <= upTo))
+    if (rows.length === 0) reader.position = upTo
+  }
+}
