@@ -306,6 +306,7 @@ describe('the service', () => {
     expect(routes.sort()).toEqual([
       'delete /peers/{id}',
       'get /',
+      'get /asyncapi.json',
       'get /directory',
       'get /events',
       'get /healthz',

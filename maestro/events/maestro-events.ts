@@ -1,13 +1,15 @@
 import type { Registry as MetricsRegistry } from 'prom-client'
 import type { Clock } from '../../common/clock.ts'
-import type { EventBus } from '../../common/events/bus.ts'
-import type { EventDraft } from '../../common/events/event.ts'
+import { addAsyncApi } from '../../common/events/asyncapi.ts'
+import { type EventDraft, parseEventTypes } from '../../common/events/event.ts'
 import { EventFeed } from '../../common/events/feed.ts'
 import type { FeedReader } from '../../common/events/feed-reader.ts'
 import { addEventRoute } from '../../common/events/feed-route.ts'
-import type { EventLog } from '../../common/events/log.ts'
+import type { EventLog, LoggedEvent } from '../../common/events/log.ts'
+import { LogReader } from '../../common/events/log-reader.ts'
 import { Publisher } from '../../common/events/publisher.ts'
 import { SqliteEventLog } from '../../common/events/sqlite-log.ts'
+import { Webhook } from '../../common/events/webhook.ts'
 import type { App } from '../../common/http.ts'
 import type { PeerId } from '../../common/ids.ts'
 import { type Component, Loop } from '../../common/lifecycle.ts'
@@ -20,20 +22,13 @@ import type { MaestroConfig } from '../config.ts'
 import type { DirectoryStore } from '../directory/store.ts'
 import { Mailboxes } from '../mailboxes/mailboxes.ts'
 import { SqliteMailboxes } from '../mailboxes/sqlite.ts'
+import { type Carrier, openCarrier } from './carrier.ts'
 import { EventDesk } from './event-desk.ts'
+import { IndexHints } from './index-hints.ts'
 
 const SWEEP_MS = 60_000
 
-/** What carries events between the Maestro and all others. */
-type Carrier = Pick<EventBus, 'state' | 'publish' | keyof Component>
-
-/** Without a broker the Maestro's own log is what carries them: what is in it is there for all. */
-const OWN_LOG: Carrier = {
-  state: { kind: 'embedded', state: 'connected', problem: null },
-  publish: async () => {},
-  start: async () => {},
-  stop: async () => {},
-}
+const FILE_EVENTS = parseEventTypes('file.*')
 
 export interface MaestroEventsDeps {
   store: DirectoryStore
@@ -43,47 +38,60 @@ export interface MaestroEventsDeps {
 
 /** The Maestro's part in events and mail: it keeps them, carries them on, shows them, and tells its own. */
 export class MaestroEvents implements Component {
+  readonly #config: MaestroConfig
   readonly #log: EventLog
   readonly #logger: Logger
   readonly #carrier: Carrier
   readonly #desk: EventDesk
   readonly #feed: EventFeed
-  readonly #mailboxes: Mailboxes
+  /** undefined where a broker keeps them */
+  readonly #mailboxes: Mailboxes | undefined
+  readonly #webhook: Webhook | undefined
   /** started in this order, stopped in the other one */
   readonly #parts: readonly Component[]
   readonly #stopping = new AbortController()
   readonly #publishing = new Set<Promise<void>>()
   #kept = 0
 
-  private constructor(log: EventLog, mailboxes: Mailboxes, deps: MaestroEventsDeps) {
+  private constructor(config: MaestroConfig, deps: MaestroEventsDeps, log: EventLog, mailboxes: Mailboxes | undefined) {
     const { store, clock, log: logger } = deps
+    this.#config = config
     this.#log = log
-    this.#mailboxes = mailboxes
     this.#logger = logger
-    this.#carrier = OWN_LOG
+    this.#mailboxes = mailboxes
+    this.#webhook = webhookOf(config, { log, clock, logger })
+    this.#carrier = openCarrier(config, { log, clock, logger, onConnected: () => publisher.nudge() })
+    const publisher = new Publisher({ log, bus: this.#carrier, clock, logger })
     this.#desk = new EventDesk({ log, bus: this.#carrier, store, clock })
     this.#feed = new EventFeed({ log, clock, logger })
-    const publisher = new Publisher({ log, bus: this.#carrier, clock, logger })
     const sweep = async (signal: AbortSignal) => {
       await log.sweep()
-      await mailboxes.sweep(signal)
+      await mailboxes?.sweep(signal)
     }
-    const sweeper = new Loop('sweep events', sweep, logger, { interval: () => SWEEP_MS, clock })
-    this.#parts = [this.#carrier, publisher, sweeper]
+    this.#parts = [
+      ...(this.#webhook ? [this.#webhook] : []),
+      ...(config.events === 'embedded' ? [] : [this.#hints(deps)]),
+      this.#carrier,
+      publisher,
+      new Loop('sweep events', sweep, logger, { interval: () => SWEEP_MS, clock }),
+    ]
     log.onAppend((rows) => {
       this.#kept += rows.length
     })
   }
 
-  /** @throws NetworkError where a database can't be had */
+  /** @throws NetworkError where a database can't be had, or a key of the configuration is wrong */
   static open(config: MaestroConfig, deps: MaestroEventsDeps): MaestroEvents {
-    const { clock, log } = deps
-    const events = SqliteEventLog.open(databaseOf(config, 'events'), { origin: config.id, clock, log })
+    const { clock, log: logger } = deps
+    const log = SqliteEventLog.open(databaseOf(config, 'events'), { origin: config.id, clock, log: logger })
+    let mailboxes: Mailboxes | undefined
     try {
-      const mailboxes = new Mailboxes({ store: SqliteMailboxes.open(databaseOf(config, 'mail')), clock })
-      return new MaestroEvents(events, mailboxes, deps)
+      if (config.events === 'embedded')
+        mailboxes = new Mailboxes({ store: SqliteMailboxes.open(databaseOf(config, 'mail')), clock })
+      return new MaestroEvents(config, deps, log, mailboxes)
     } catch (error) {
-      void events.close()
+      void mailboxes?.close()
+      void log.close()
       throw error
     }
   }
@@ -107,8 +115,12 @@ export class MaestroEvents implements Component {
 
   addRoutes(app: App): void {
     addPublishRoute(app, { desk: this.#desk, stopping: this.#stopping.signal })
-    addEventRoute(app, { feed: this.#feed, onMailbox: (reader, peer) => this.#tellOfMail(reader, peer) })
-    addMailboxRoutes(app, { mailboxes: this.#mailboxes })
+    const mailboxes = this.#mailboxes
+    const onMailbox =
+      mailboxes && ((reader: Pick<FeedReader, 'hint'>, peer: PeerId) => tellOfMail(mailboxes, reader, peer))
+    addEventRoute(app, { feed: this.#feed, ...(onMailbox ? { onMailbox } : {}) })
+    addMailboxRoutes(app, { mailboxes })
+    addAsyncApi(app, { prefix: this.#config.events_prefix })
   }
 
   addMetrics(metrics: MetricsRegistry): void {
@@ -123,6 +135,10 @@ export class MaestroEvents implements Component {
     )
     gauge(metrics, 'p2p_event_readers', 'who watches events here', () => feed.readers)
     gauge(metrics, 'p2p_events_unsent', 'own events that nobody else has yet', async () => (await this.state()).unsent)
+    const webhook = this.#webhook
+    if (!webhook) return
+    counter(metrics, 'p2p_webhook_delivered_total', 'events that the webhook took', () => webhook.state.delivered)
+    counter(metrics, 'p2p_webhook_failed_total', 'events that the webhook did not take', () => webhook.state.failed)
   }
 
   async start(): Promise<void> {
@@ -140,20 +156,41 @@ export class MaestroEvents implements Component {
     await this.endReaders()
     await Promise.all(this.#publishing)
     for (const part of [...this.#parts].reverse()) await part.stop()
-    await this.#mailboxes.close()
+    await this.#mailboxes?.close()
     await this.#log.close()
   }
 
-  /** Hints at what is in a mailbox, and at what comes. @returns how to stop */
-  #tellOfMail(reader: Pick<FeedReader, 'hint'>, peer: PeerId): () => void {
-    const tell = (waiting: number) => {
-      if (waiting > 0) reader.hint('mail', { waiting })
-    }
-    this.#mailboxes.waiting(peer).then(tell, (error) => this.#logger.warn({ peer, err: error }, 'no news of a mailbox'))
-    return this.#mailboxes.onMail((to, waiting) => {
-      if (to === peer) tell(waiting)
-    })
+  /** What the broker tells of files goes into the directory. */
+  #hints({ store, clock, log: logger }: MaestroEventsDeps): Component {
+    const hints = new IndexHints({ store, clock }, { maxFilesPerPeer: this.#config.max_files_per_peer })
+    const onEvents = (rows: readonly LoggedEvent[]) => hints.apply(rows.map(({ event }) => event))
+    return new LogReader({ log: this.#log, onEvents, clock, logger }, { name: 'index hints', types: FILE_EVENTS })
   }
+}
+
+function webhookOf(
+  {
+    webhook_url: url,
+    webhook_secret: secret,
+    webhook_types: types,
+    webhook_allow_internal: allowInternal,
+  }: MaestroConfig,
+  deps: { log: EventLog; clock: Clock; logger: Logger },
+): Webhook | undefined {
+  return url === undefined ? undefined : new Webhook(deps, { url, secret, types, allowInternal })
+}
+
+/** Hints at what is in a mailbox, and at what comes. @returns how to stop */
+function tellOfMail(mailboxes: Mailboxes, reader: Pick<FeedReader, 'hint'>, peer: PeerId): () => void {
+  const tell = (waiting: number) => {
+    if (waiting > 0) reader.hint('mail', { waiting })
+  }
+  const stop = mailboxes.onMail((to, waiting) => {
+    if (to === peer) tell(waiting)
+  })
+  // Where the mailbox can't be read now, the peer asks for it all the same, now and then.
+  mailboxes.waiting(peer).then(tell, () => {})
+  return stop
 }
 
 /** Beside the directory's, unless configured. */
