@@ -40,7 +40,9 @@ export class MaestroBus implements EventBus {
   readonly #hearing: Loop
   readonly #drain: MailDrain
   #state: BusState
-  #retryMs: number = RETRY_MS[0]
+  #retryMs = RETRY_MS[0] / 2
+  /** what was kept last: where the stream goes on */
+  #resume: string | undefined
   #skipped = 0
   #warnedAt = Number.NEGATIVE_INFINITY
 
@@ -73,45 +75,31 @@ export class MaestroBus implements EventBus {
 
   async stop(): Promise<void> {
     await Promise.all([this.#hearing.stop(), this.#drain.stop()])
-    this.#state = unreachable('stopped')
   }
 
   async publish(events: readonly NetworkEvent[], signal: AbortSignal): Promise<void> {
-    for (const piece of piecesOf(events)) await this.#post(piece, signal)
+    for (const piece of piecesOf(events)) {
+      const only = piece.length === 1 ? piece[0]!.id : undefined
+      await this.#deps.maestro.publishEvents(piece, signal).catch((error) => this.#refused(error, only))
+    }
   }
 
   async send(mail: Mail, signal: AbortSignal): Promise<void> {
-    try {
-      await this.#deps.maestro.sendMail(mail, signal)
-    } catch (error) {
-      throw this.#refusal(asNetworkError(error), mail.id)
-    }
+    await this.#deps.maestro.sendMail(mail, signal).catch((error) => this.#refused(error, mail.id))
   }
 
-  /** A piece that is refused for the sake of one event is sent in halves until that one is alone, and so has a name. */
-  async #post(events: readonly NetworkEvent[], signal: AbortSignal): Promise<void> {
-    try {
-      await this.#deps.maestro.publishEvents(events, signal)
-    } catch (error) {
-      const known = asNetworkError(error)
-      const { id } = known.details
-      const named = typeof id === 'string' && events.some((event) => event.id === id)
-      if (named || events.length === 1 || !isFinal(known))
-        throw this.#refusal(known, named ? id : events.length === 1 ? events[0]!.id : undefined)
-      const half = Math.ceil(events.length / 2)
-      await this.#post(events.slice(0, half), signal)
-      await this.#post(events.slice(half), signal)
-    }
-  }
-
-  /** What a refusal by the Maestro means for whoever published. */
-  #refusal(error: NetworkError, id: string | undefined): NetworkError {
-    const { code, message, details } = error
-    if (code === 'limited' || code === 'cancelled' || code === 'unavailable') return error
-    if (isFinal(error))
-      return new NetworkError(code === 'too_large' ? code : 'invalid', message, { ...details, id }, error)
+  /**
+   * What a failure at the Maestro means for whoever published.
+   * @param only the id of what was sent, where it was one
+   */
+  #refused(error: unknown, only: string | undefined): never {
+    const known = asNetworkError(error)
+    const { code, message, details } = known
+    if (code === 'limited' || code === 'cancelled' || code === 'unavailable') throw known
+    if (code === 'invalid' || code === 'too_large' || code === 'forbidden')
+      throw new NetworkError(code === 'too_large' ? code : 'invalid', message, { id: only, ...details }, known)
     // Such as a lease that is not there yet, an older Maestro, or another program at its address.
-    return new NetworkError('unavailable', this.#problemOf(error), details, error)
+    throw new NetworkError('unavailable', this.#problemOf(known), details, known)
   }
 
   #problemOf(error: NetworkError): string {
@@ -145,6 +133,7 @@ export class MaestroBus implements EventBus {
   async #hear(signal: AbortSignal): Promise<void> {
     const { maestro, log, logger, onConnected } = this.#deps
     const lastEventId = await log.resume()
+    this.#resume = lastEventId
     const stream = await maestro.openEvents({ mailbox: this.#self, lastEventId }, signal)
     try {
       this.#state = { kind: 'embedded', state: 'connected', problem: null }
@@ -160,18 +149,25 @@ export class MaestroBus implements EventBus {
 
   async #take(messages: readonly ServerSentEvent[]): Promise<void> {
     const events: NetworkEvent[] = []
-    let resume: string | undefined
+    let resume = this.#resume
     for (const message of messages) {
       // First told, then gone on: a gap is not forgotten by a crash in between.
       if (message.event === 'gap') this.#deps.onGap()
       else if (message.event === 'mail') this.#drain.nudge()
-      else if (message.event !== 'begin') {
+      // Without data it tells a position only.
+      else if (message.data !== '') {
         const event = this.#read(message)
         if (event) events.push(event)
       }
       if (EVENT_ID.test(message.id)) resume = message.id
     }
-    if (events.length > 0 || resume !== undefined) await this.#deps.log.keep(events, resume)
+    if (events.length === 0 && resume === this.#resume) return
+    try {
+      await this.#deps.log.keep(events, resume)
+    } catch (error) {
+      throw new NetworkError('unavailable', `events can't be kept here: ${asNetworkError(error).message}`, {}, error)
+    }
+    this.#resume = resume
   }
 
   #read({ data }: ServerSentEvent): NetworkEvent | undefined {
@@ -191,11 +187,6 @@ export class MaestroBus implements EventBus {
       return undefined
     }
   }
-}
-
-/** The same request would be refused again. */
-function isFinal({ code }: NetworkError): boolean {
-  return code === 'invalid' || code === 'too_large' || code === 'forbidden'
 }
 
 function unreachable(problem: string): BusState {

@@ -1,0 +1,4 @@
+import { busContract } from '../common/events/bus.contract.ts'
+import { openMaestroCarrier } from './events-bus.fixture.ts'
+
+busContract('the Maestro', openMaestroCarrier)
