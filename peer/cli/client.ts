@@ -2,6 +2,12 @@ import type { Readable } from 'node:stream'
 import { z } from 'zod'
 import { NetworkError } from '../../common/errors.ts'
 import { eventsAmong, SILENCE_MS, type WatchedEvent, type WatchOptions } from '../../common/events/event-stream.ts'
+import {
+  type AgentMailbox,
+  AgentMailboxResponse,
+  type SendOfferRequest,
+  SendOfferResponse,
+} from '../../common/events/rest.ts'
 import { openEventStream } from '../../common/events/sse-client.ts'
 import { serverSentEvents } from '../../common/events/sse-parser.ts'
 import type { FileName } from '../../common/ids.ts'
@@ -122,6 +128,16 @@ export class PeerClient {
 
   resetLimits(): Promise<LimitsBody> {
     return this.#call('DELETE', '/limits', LimitsResponse)
+  }
+
+  /** Offers made by it, and to it. */
+  mailbox(): Promise<AgentMailbox> {
+    return this.#call('GET', '/mailbox', AgentMailboxResponse)
+  }
+
+  /** Has it offer a content that it shares to other peers. */
+  offer(request: z.input<typeof SendOfferRequest>): Promise<z.infer<typeof SendOfferResponse>> {
+    return this.#call('POST', '/mailbox', SendOfferResponse, { body: request })
   }
 
   transfers(): Promise<z.infer<typeof TransfersResponse>> {

@@ -4,6 +4,7 @@ import { Hono } from 'hono'
 import { streamSSE } from 'hono/streaming'
 import { HTTP_STATUS, type NetworkError } from '../../common/errors.ts'
 import { type EventData, type EventType, type NetworkEvent, parseEventTypes } from '../../common/events/event.ts'
+import type { AgentMailbox, OfferBody } from '../../common/events/rest.ts'
 import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
 import type {
   DiscoverBody,
@@ -37,6 +38,7 @@ export class FakeAgent {
     maestro: 'none',
     maestro_problem: null,
     network: { level: 'ring', text: 'no Maestro configured: using the ring' },
+    events: { kind: 'embedded', state: 'connected', problem: null, unsent: 0 },
     uptime_s: 200,
     version: '0.1.0',
   }
@@ -56,6 +58,9 @@ export class FakeAgent {
     now: { download: null, upload: null, until: null },
     set: [],
   }
+  mailbox: AgentMailbox = { sent: [], received: [] }
+  /** what becomes of the offers that it made: one change at each look, the last one from then on */
+  offerChanges: Partial<OfferBody>[] = []
   /** states that a transfer goes through, the first one answered to its POST */
   transfer: TransferBody[] = []
   /** the last state is told once this is so */
@@ -152,7 +157,8 @@ export class FakeAgent {
       return c.json(peerFile(name, body.length), 201)
     })
     app.get('/search', (c) => {
-      const matches = this.files.filter((file) => (file as PeerFile).name === c.req.query('file'))
+      const { file: name, id } = c.req.query()
+      const matches = (this.files as PeerFile[]).filter((file) => file.name === name || file.id === id)
       return c.json({ peer: this.info.id, file: null, exists: matches.length > 0, grpc_port: 50051, matches })
     })
     app.get('/locate', (c) => {
@@ -176,6 +182,17 @@ export class FakeAgent {
       return c.json({ friends: this.friends })
     })
     app.on(['GET', 'PUT', 'DELETE'], '/limits', (c) => c.json(this.limits))
+    app.post('/mailbox', async (c) => {
+      const { to, id, name } = await c.req.json<{ to: PeerId[]; id: ContentId; name: FileName }>()
+      const offers = to.map((peer, i) => offer(peer, { offer: `o${this.mailbox.sent.length + i}`, id, name }))
+      this.mailbox.sent.unshift(...offers)
+      return c.json({ offers }, 202)
+    })
+    app.get('/mailbox', (c) => {
+      const change = this.offerChanges.length > 1 ? this.offerChanges.shift() : this.offerChanges[0]
+      this.mailbox.sent = this.mailbox.sent.map((one) => ({ ...one, ...change }))
+      return c.json(this.mailbox)
+    })
     app.get('/ring', (c) => c.json(this.ring))
     app.post('/discover', async (c) =>
       c.json({ asked: (await c.req.json<{ url: string }>()).url, peers: this.discovered }),
@@ -244,6 +261,16 @@ export function peerFile(name: string, size = 1_500_000, content = ID_A): PeerFi
 
 export function friend(url: string, more: Partial<Friend> = {}): Friend {
   return { url, role: 'added', id: null, alive: null, ...more }
+}
+
+export function offer(peer: string, more: Partial<OfferBody> = {}): OfferBody {
+  const times = {
+    sent: '2026-03-01T12:00:00.000Z',
+    changed: '2026-03-01T12:00:00.000Z',
+    expires: '2026-03-31T12:00:00.000Z',
+  }
+  const what = { name: 'film.mkv' as FileName, id: ID_A, size: 1_500_000 }
+  return { offer: 'o0', peer: peer as PeerId, ...what, state: 'sending', problem: null, ...times, ...more }
 }
 
 export function known(id: string | null, rest: string, more: Partial<KnownPeerBody> = {}): KnownPeerBody {

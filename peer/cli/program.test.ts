@@ -3,7 +3,7 @@ import { VERSION } from '../../common/project.ts'
 import { FakeAgent, provider, run } from './fake-agent.fixture.ts'
 
 const COMMANDS =
-  'run status list network search locate download upload transfers limits friends add-peer remove-peer discover ring simulate refresh hash completion'.split(
+  'run status list network search locate download upload send mailbox transfers limits friends add-peer remove-peer discover ring simulate refresh hash completion'.split(
     ' ',
   )
 

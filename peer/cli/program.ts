@@ -17,6 +17,11 @@ const COMMANDS: Record<string, { summary: string; hidden?: boolean; load: () => 
   locate: { summary: 'who has a file: by exact name or content id', load: () => import('./locate.ts') },
   download: { summary: 'fetch a file, verified', load: () => import('./download.ts') },
   upload: { summary: 'share a file here, or push it to another peer', load: () => import('./upload.ts') },
+  send: { summary: 'offer a file to peers, also to those that are away', load: () => import('./send.ts') },
+  mailbox: {
+    summary: 'offers made to other peers and by them, and what became of each',
+    load: () => import('./mailbox.ts'),
+  },
   transfers: {
     summary: 'transfers of the agent: list them; pause, resume, cancel or limit one',
     load: () => import('./transfers.ts'),

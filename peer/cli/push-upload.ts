@@ -8,17 +8,14 @@ import { pushFile } from '../rpc/push.ts'
 import type { ContentReader } from '../transfer/contents.ts'
 import { Uploader } from '../transfer/uploader.ts'
 import type { Cli } from './cli.ts'
-import type { PeerClient } from './client.ts'
 import { hashOpen, openRegular } from './hash.ts'
+import { findTarget } from './target.ts'
 import type { Item, Uploaded } from './uploaded.ts'
 
-interface Target {
-  peer: PeerId
-  rest: string
-  grpc_port: number
-}
-
-/** Pushes files to another peer, over gRPC, from this process. */
+/**
+ * Pushes files to another peer, over gRPC, from this process.
+ * @throws NetworkError as `findTarget`, before any file is touched
+ */
 export async function pushUpload(to: string, dummy: boolean, cli: Cli): Promise<(item: Item) => Promise<Uploaded>> {
   const { target, rest } = await findTarget(to, cli)
   const clients = new RpcClients()
@@ -85,34 +82,4 @@ function unchangedReader(file: FileHandle, hashed: Stats, path: string): Pick<Co
         throw new NetworkError('conflict', `${path} changed while it was sent: try again once it is left alone`)
     },
   }
-}
-
-/** A peer by its REST address, or by its id among those that the agent and the Maestro know. */
-async function findTarget(to: string, cli: Cli): Promise<{ target: Target; rest: PeerClient }> {
-  const rest = await cli.peer(/[:/]/.test(to) ? to : await addressOf(to, cli))
-  const { id, grpc_port } = await rest.info()
-  return { target: { peer: id, rest: rest.url, grpc_port }, rest }
-}
-
-async function addressOf(id: string, cli: Cli): Promise<string> {
-  const agent = await cli.agent()
-  const known = (await agent.knownPeers()).peers.filter((peer) => peer.id === id)
-  // Where it was when it did not answer, or where others say, it may be no more: the Maestro knows better.
-  const there = known.find(({ status, friend }) => status === 'alive' || status === 'self' || friend)
-  if (there) return there.rest
-  const told = known[0]?.rest
-  const registered = await addressAtMaestro(id, agent, cli).catch((error: unknown) => {
-    if (told === undefined || asNetworkError(error).code !== 'unavailable') throw error
-  })
-  const rest = registered ?? told
-  if (rest !== undefined) return rest
-  throw new NetworkError('not_found', `no peer "${id}" is known: see "peer network", or give its address (http://…)`)
-}
-
-async function addressAtMaestro(id: string, agent: PeerClient, cli: Cli): Promise<string | undefined> {
-  const { maestro_url } = await agent.info()
-  if (maestro_url === null) return undefined
-  const maestro = await cli.maestro(maestro_url)
-  for await (const peer of maestro.allPeers({ signal: cli.io.signal })) if (peer.id === id) return peer.rest
-  return undefined
 }

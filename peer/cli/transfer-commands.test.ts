@@ -578,7 +578,7 @@ describe('upload to the agent', () => {
     const tried = async (status: KnownPeerBody['status'], maestroUrl: string) => {
       agent.known = [known('P9', here, { status })]
       agent.info.maestro_url = maestroUrl
-      return /http:\S+/.exec((await on('upload', path, '--to', 'P9')).stderr)?.[0]
+      return /http:\S+/.exec((await on('upload', path, '--to', 'P9', '--now')).stderr)?.[0]
     }
     expect(await tried('alive', maestro.url)).toBe(here)
     expect(await tried('lost', maestro.url)).toBe(registered)
@@ -587,8 +587,8 @@ describe('upload to the agent', () => {
     await maestro.stop()
   })
 
-  test('to a peer that nobody knows is not found, and says what to do', async () => {
-    const { code, stderr } = await on('upload', await file('notes.txt', 'hello'), '--to', 'P9')
+  test('to a peer that nobody knows is not found at once, and says what to do', async () => {
+    const { code, stderr } = await on('upload', await file('notes.txt', 'hello'), '--to', 'P9', '--now')
     expect(code).toBe(3)
     expect(stderr).toMatch(/no peer "P9" is known: see "peer network"/)
   })

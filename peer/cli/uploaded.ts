@@ -1,6 +1,7 @@
+import type { OfferBody } from '../../common/events/rest.ts'
 import { type ContentId, type FileName, shortId } from '../../common/ids.ts'
 import type { Cli } from './cli.ts'
-import { duration, rate, size, styled } from './text.ts'
+import { duration, localTime, rate, size, styled } from './text.ts'
 
 /** A file to upload, and the name it gets in the network. */
 export interface Item {
@@ -14,15 +15,18 @@ export interface Uploaded {
   /** bytes */
   size: number
   id: ContentId
-  outcome: 'shared' | 'there already' | 'simulated'
+  /** `offered`: shared by the agent, and left for a peer that is away */
+  outcome: 'shared' | 'there already' | 'simulated' | 'offered'
   /** whither: the agent, or the peer it was pushed to */
   to: string
   /** that went over the network; for a simulation, that would have */
   bytes: number
   seconds: number
+  /** where it was offered */
+  offer?: OfferBody
 }
 
-export function printUpload({ name, size: total, id, outcome, to, bytes, seconds }: Uploaded, cli: Cli): void {
+export function printUpload({ name, size: total, id, outcome, to, bytes, seconds, offer }: Uploaded, cli: Cli): void {
   const what = `${size(total)}, content ${shortId(id)}`
   switch (outcome) {
     case 'shared': {
@@ -44,6 +48,14 @@ export function printUpload({ name, size: total, id, outcome, to, bytes, seconds
         ': ',
         styled('yellow', 'simulated, nothing was sent'),
         `: ${size(bytes)} would have gone to ${to} (${what})`,
+      )
+      break
+    case 'offered':
+      cli.out.line(
+        styled('bold', name),
+        `: ${to} is away: `,
+        styled('yellow', 'shared here, with everybody, and an offer waits for it'),
+        `${offer ? ` (expires ${localTime(offer.expires)})` : ''}; see "peer mailbox"`,
       )
   }
 }
