@@ -294,6 +294,7 @@ export const PeerInfo = z
       .meta({ description: 'how it stands with the Maestro' }),
     maestro_problem: z.string().nullable(),
     network: z.lazy(() => NetworkLevelSchema),
+    events: EventsStateSchema,
     uptime_s: z.number(),
     version: z.string(),
   })

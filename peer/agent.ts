@@ -15,6 +15,7 @@ import { CatalogStore } from './catalog/catalog-store.ts'
 import { SharedFolder } from './catalog/shared-folder.ts'
 import type { PeerConfig } from './config.ts'
 import type { PeerContact } from './contact.ts'
+import { Events } from './events.ts'
 import { Friends } from './friends.ts'
 import { WorkerHasher } from './hashing/worker-hasher.ts'
 import { Limits } from './limits.ts'
@@ -202,13 +203,14 @@ export class Agent implements Component {
     })
     const share = new DownloadShare(() => limits.now().download)
     const downloader = new Downloader({ landing: catalog, hasher, clock, neighbourhood: neighbours, share })
+    const listers = () => ({
+      maestro: maestro && maestroLister(maestro),
+      friends: friends.peers().map((friend) => friendLister(friend)),
+    })
     const folders = new FolderDownloads({
       clock,
       self: id,
-      listers: () => ({
-        maestro: maestro && maestroLister(maestro),
-        friends: friends.peers().map((friend) => friendLister(friend)),
-      }),
+      listers,
       source: (provider) => new GrpcSmallSource(clients, provider),
       shelf: catalog,
       share,
@@ -233,6 +235,10 @@ export class Agent implements Component {
           { log: log.child({ part: 'transfers' }) },
           { file: join(config.state_dir, 'transfers.json') },
         ),
+        news: {
+          started: (transfer) => events.transferNews.started(transfer),
+          ended: (transfer) => events.transferNews.ended(transfer),
+        },
         clock,
         log: log.child({ part: 'transfers' }),
       },
@@ -282,6 +288,25 @@ export class Agent implements Component {
         },
         steps,
       )
+    const events = this.#open(
+      new Events(
+        { catalog, transfers, maestro, listers, level: () => level(), clock, log },
+        {
+          self: id,
+          stateDir: config.state_dir,
+          accept: config.accept_uploads,
+          carrier: config.events,
+          prefix: config.events_prefix,
+          webhook: {
+            url: config.webhook_url,
+            secret: config.webhook_secret,
+            types: config.webhook_types,
+            allowInternal: config.webhook_allow_internal,
+          },
+        },
+      ),
+    )
+    events.addMetrics(metrics)
     const info = (): PeerInfo => ({
       id,
       rest_url: self().rest,
@@ -295,6 +320,7 @@ export class Agent implements Component {
       maestro: session?.state ?? 'none',
       maestro_problem: session?.problem ?? null,
       network: level(),
+      events: events.state,
       uptime_s: (clock.now() - started) / 1000,
       version: VERSION,
     })
@@ -312,6 +338,8 @@ export class Agent implements Component {
         swarms: { members: (content) => neighbours.members(content), uploads: () => uploader.list() },
         limits,
         overlay: overlay ?? noOverlay(contact),
+        events,
+        eventsPrefix: config.events_prefix,
         level,
         self,
         info,
@@ -339,6 +367,8 @@ export class Agent implements Component {
       await overlay.start()
       this.#opened.push(() => overlay.stop())
     }
+    await events.start()
+    this.#opened.push(() => events.stop())
     clients.fetches.warm()
     // With the Maestro asked first, who else is up is known by then.
     transfers.restore()
