@@ -3,9 +3,6 @@ import type { CallOptions, RestClient } from '../rest-client.ts'
 import { unlessSilent } from './event-stream.ts'
 import { type ServerSentEvent, serverSentEvents } from './sse-parser.ts'
 
-/** How long a service may take to begin its answer, ms. */
-const ANSWER_MS = 10_000
-
 export interface EventConnection {
   /** @throws NetworkError `unavailable` where it breaks off or nothing comes for too long, `too_large`, `cancelled` */
   readonly messages: AsyncGenerator<ServerSentEvent>
@@ -14,7 +11,8 @@ export interface EventConnection {
 }
 
 /**
- * Opens a stream of server-sent events; resolves once the service has begun to answer. Who opens one closes it.
+ * Opens a stream of server-sent events; resolves once the service has begun to answer, within the time that any of its
+ * answers may take. Who opens one closes it.
  * @param silenceMs after which the service is taken for gone
  * @throws NetworkError as `RestClient.call` does
  */
@@ -33,7 +31,7 @@ export async function openEventStream(
   const who = `${name} at ${baseUrl}`
   const ending = new AbortController()
   const abort = () => ending.abort(signal.reason)
-  const late = setTimeout(() => ending.abort(new DOMException('no answer in time', 'TimeoutError')), ANSWER_MS)
+  const late = setTimeout(() => ending.abort(new DOMException('no answer in time', 'TimeoutError')), rest.timeoutMs)
   const release = () => {
     clearTimeout(late)
     signal.removeEventListener('abort', abort)
