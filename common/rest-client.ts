@@ -28,8 +28,7 @@ const MAX_CONNECTIONS = 64
 export class RestClient {
   readonly baseUrl: string
   readonly name: string
-  /** for a whole call, unless it says otherwise, ms */
-  readonly timeoutMs: number
+  #timeoutMs: number
   #token: string | undefined
   #agent: Agent
   /** for answers without end; made when there is one */
@@ -38,12 +37,12 @@ export class RestClient {
   constructor(options: RestClientOptions) {
     this.baseUrl = options.baseUrl.replace(/\/+$/, '')
     this.name = options.name
-    this.timeoutMs = options.timeoutMs ?? 5000
+    this.#timeoutMs = options.timeoutMs ?? 5000
     this.#token = options.token
     this.#agent = new Agent({
       maxResponseSize: MAX_RESPONSE,
       connections: MAX_CONNECTIONS,
-      connect: { timeout: this.timeoutMs },
+      connect: { timeout: this.#timeoutMs },
       headersTimeout: 0,
       bodyTimeout: 0,
     })
@@ -89,7 +88,7 @@ export class RestClient {
       endless?: boolean
     } = {},
   ): Promise<Dispatcher.ResponseData> {
-    const timeout = options.timeoutMs ?? this.timeoutMs
+    const timeout = options.timeoutMs ?? this.#timeoutMs
     const headers: Record<string, string> = { accept: 'application/json', ...options.headers }
     if (options.body !== undefined) headers['content-type'] = 'application/json'
     if (this.#token !== undefined) headers.authorization = `Bearer ${this.#token}`
@@ -128,7 +127,7 @@ export class RestClient {
   }
 
   #withoutEnd(): Agent {
-    const timeout = this.timeoutMs
+    const timeout = this.#timeoutMs
     this.#endless ??= new Agent({ connect: { timeout }, headersTimeout: timeout, bodyTimeout: 0 })
     return this.#endless
   }
