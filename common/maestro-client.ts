@@ -5,6 +5,7 @@ import { SILENCE_MS } from './events/event-stream.ts'
 import type { Mail } from './events/mail.ts'
 import { MailboxCount, MailboxResponse, PublishResponse } from './events/rest.ts'
 import { type EventConnection, openEventStream } from './events/sse-client.ts'
+import { type WatchedEvent, type WatchOptions, watchEvents } from './events/watch.ts'
 import type { ContentId, FileName, PeerId } from './ids.ts'
 import { pagesOf } from './paging.ts'
 import { type CallOptions, RestClient } from './rest-client.ts'
@@ -186,6 +187,11 @@ export class MaestroClient {
       signal,
       silenceMs: this.#silenceMs,
     })
+  }
+
+  /** What happens, for whoever watches; see `watchEvents`. */
+  events(options: WatchOptions, signal: AbortSignal): AsyncGenerator<WatchedEvent> {
+    return watchEvents(this.#rest, options, { signal, silenceMs: this.#silenceMs })
   }
 
   /** Leaves a message in the mailbox of `mail.to`. */

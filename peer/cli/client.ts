@@ -1,15 +1,15 @@
 import type { Readable } from 'node:stream'
 import { z } from 'zod'
 import { NetworkError } from '../../common/errors.ts'
-import { eventsAmong, SILENCE_MS, type WatchedEvent, type WatchOptions } from '../../common/events/event-stream.ts'
+import { SILENCE_MS } from '../../common/events/event-stream.ts'
 import {
   type AgentMailbox,
   AgentMailboxResponse,
   type SendOfferRequest,
   SendOfferResponse,
 } from '../../common/events/rest.ts'
-import { openEventStream } from '../../common/events/sse-client.ts'
 import { serverSentEvents } from '../../common/events/sse-parser.ts'
+import { type WatchedEvent, type WatchOptions, watchEvents } from '../../common/events/watch.ts'
 import type { FileName } from '../../common/ids.ts'
 import { pagesOf } from '../../common/paging.ts'
 import { type CallOptions, RestClient } from '../../common/rest-client.ts'
@@ -130,6 +130,19 @@ export class PeerClient {
     return this.#call('DELETE', '/limits', LimitsResponse)
   }
 
+  follows(): Promise<z.infer<typeof FollowsResponse>> {
+    return this.#call('GET', '/follows', FollowsResponse)
+  }
+
+  /** Has it fetch what anyone shares under a pattern; `quota` in bytes. */
+  follow(request: z.input<typeof FollowRequest>): Promise<FollowBody> {
+    return this.#call('POST', '/follows', FollowSchema, { body: request })
+  }
+
+  unfollow(pattern: string): Promise<z.infer<typeof FollowsResponse>> {
+    return this.#call('DELETE', '/follows', FollowsResponse, { query: { pattern } })
+  }
+
   /** Offers made by it, and to it. */
   mailbox(): Promise<AgentMailbox> {
     return this.#call('GET', '/mailbox', AgentMailboxResponse)
@@ -179,25 +192,10 @@ export class PeerClient {
     return this.#events('/transfers/events')
   }
 
-  /**
-   * Events of the network as they come, over one connection: until the service goes away, or `signal` aborts.
-   * @throws NetworkError `unavailable` where the connection breaks off (`lastEventId` goes on where it was),
-   *   `cancelled`, `invalid`: no such types
-   */
-  async *events(options: WatchOptions = {}, signal?: AbortSignal): AsyncGenerator<WatchedEvent> {
-    const { types, last, follow, lastEventId } = options
-    const isNew = lastEventId === undefined
-    const { messages, close } = await openEventStream(this.#rest, '/events', {
-      query: { type: types, last: isNew ? last : undefined, follow: follow === false ? '0' : '1' },
-      headers: isNew ? {} : { 'last-event-id': lastEventId },
-      signal: signal ? AbortSignal.any([signal, this.#signal]) : this.#signal,
-      silenceMs: SILENCE_MS,
-    })
-    try {
-      yield* eventsAmong(messages, options)
-    } finally {
-      close()
-    }
+  /** What happens, as it hears of it; see `watchEvents`. */
+  events(options: WatchOptions = {}, signal?: AbortSignal): AsyncGenerator<WatchedEvent> {
+    const both = signal ? AbortSignal.any([signal, this.#signal]) : this.#signal
+    return watchEvents(this.#rest, options, { signal: both, silenceMs: SILENCE_MS })
   }
 
   /** Streams `size` bytes to be shared under `name`. */

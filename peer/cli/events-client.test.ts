@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import type { WatchOptions } from '../../common/events/event-stream.ts'
+import type { WatchOptions } from '../../common/events/watch.ts'
 import type { FileName } from '../../common/ids.ts'
 import { PeerClient } from './client.ts'
 import { FakeAgent, happened, ID_A } from './fake-agent.fixture.ts'
