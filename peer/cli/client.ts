@@ -5,6 +5,10 @@ import { SILENCE_MS } from '../../common/events/event-stream.ts'
 import {
   type AgentMailbox,
   AgentMailboxResponse,
+  type FollowBody,
+  type FollowRequest,
+  FollowSchema,
+  FollowsResponse,
   type SendOfferRequest,
   SendOfferResponse,
 } from '../../common/events/rest.ts'

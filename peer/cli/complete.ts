@@ -13,7 +13,7 @@ const INERT = /^[\p{L}\p{N}_]([\p{L}\p{N}_.,+=@/ -]*[\p{L}\p{N}_.,+=@/-])?$/u
 /** By which zsh's completion script says who asks. */
 export const SHELL_VARIABLE = 'P2P_COMPLETION_SHELL'
 const TAKES_NETWORK_FILE = ['download', 'locate']
-const TAKES_LOCAL_FILE = ['upload', 'send', 'hash']
+const TAKES_LOCAL_FILE = ['upload', 'send', 'publish', 'hash']
 const LOCAL_FILE_OPTIONS = ['--config', '--output', '-o', '--shared-dir', '--state-dir']
 /** Tells the shell to complete files of this machine. */
 const LOCAL_FILES = ':0\n'

@@ -22,6 +22,16 @@ const COMMANDS: Record<string, { summary: string; hidden?: boolean; load: () => 
     summary: 'offers made to other peers and by them, and what became of each',
     load: () => import('./mailbox.ts'),
   },
+  follow: {
+    summary: 'fetch what anyone shares under a pattern, now and from now on',
+    load: () => import('./follow-pattern.ts'),
+  },
+  unfollow: { summary: 'stop fetching for a pattern', load: () => import('./unfollow.ts') },
+  following: {
+    summary: 'the patterns that the agent follows, and what came of them',
+    load: () => import('./following.ts'),
+  },
+  publish: { summary: 'share a file, and wait until so many peers have it', load: () => import('./publish.ts') },
   transfers: {
     summary: 'transfers of the agent: list them; pause, resume, cancel or limit one',
     load: () => import('./transfers.ts'),
