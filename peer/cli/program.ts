@@ -36,6 +36,7 @@ const COMMANDS: Record<string, { summary: string; hidden?: boolean; load: () => 
     summary: 'transfers of the agent: list them; pause, resume, cancel or limit one',
     load: () => import('./transfers.ts'),
   },
+  events: { summary: 'what happens in the network, and what happened last', load: () => import('./events.ts') },
   limits: { summary: 'how fast the agent may download and upload', load: () => import('./limits.ts') },
   friends: { summary: 'the peers that the agent asks directly', load: () => import('./friends.ts') },
   'add-peer': { summary: 'make a peer a friend of the agent', load: () => import('./add-peer.ts') },
