@@ -290,7 +290,10 @@ export class Follows implements Component {
     if (!one) return 'refused'
     if (this.#ledger.used(file.pattern) - file.size + size > one.rule.quota) {
       one.short = true
-      this.#giveUp(file, `${quotaText(size, one.rule.quota)}, though ${file.size} were told`)
+      this.#giveUp(
+        file,
+        `${quotaText(size, one.rule.quota)}, though ${file.size} ${file.size === 1 ? 'was' : 'were'} told`,
+      )
       return 'refused'
     }
     if (size !== file.size) this.#keep(() => this.#put({ ...file, size }))
