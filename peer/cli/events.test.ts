@@ -210,3 +210,19 @@ test('the time of an event is that of the reader, with the date where it is not 
   expect(whenText(at.toISOString(), new Date(2026, 2, 1, 23))).toBe('14:05:07')
   expect(whenText(at.toISOString(), new Date(2026, 2, 2))).toBe('2026-03-01 14:05:07')
 })
+
+test.each([
+  [{ kind: 'embedded', state: 'connected', problem: null, unsent: 0 }, 'by the Maestro: connected'],
+  [
+    { kind: 'rabbitmq', state: 'unreachable', problem: 'RabbitMQ at lab:5672 does not answer', unsent: 12 },
+    'by RabbitMQ: unreachable (RabbitMQ at lab:5672 does not answer); 12 not sent yet',
+  ],
+  [
+    { kind: 'none', state: 'connected', problem: null, unsent: 0 },
+    'stay here: neither a Maestro nor a RabbitMQ is configured to carry them',
+  ],
+] as const)('status tells what carries events, and how it stands: %o', async (events, line) => {
+  agent.info.events = events
+  const { stdout } = await run(['status'], { env: { P2P_AGENT: agent.url } })
+  expect(/^Events +(.*)$/m.exec(stdout)?.[1]).toBe(line)
+})

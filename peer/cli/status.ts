@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { NetworkLevel, PeerInfo } from '../../common/schemas.ts'
+import type { EventsState, NetworkLevel, PeerInfo } from '../../common/schemas.ts'
 import type { Cli } from './cli.ts'
 import { ringStyle } from './ring.ts'
 import { count, duration, type Styled, size, styled, type Text } from './text.ts'
@@ -28,6 +28,7 @@ Examples:
           ...(info.scanning ? [styled('yellow', '  the first scan is still going on')] : []),
         ],
         ['Maestro', ...maestroText(info)],
+        ['Events', ...eventsText(info.events)],
         ['Network', styled(levelStyle(info.network), info.network.text)],
         ['Ring', styled(ringStyle(ring.state), ring.text)],
         ...(info.transfer === 'dummy'
@@ -53,4 +54,13 @@ export function maestroText({ maestro, maestro_url, maestro_problem }: PeerInfo)
     case 'none':
       return ['none configured']
   }
+}
+
+/** What carries events and mail, and what is wrong where something is. */
+function eventsText({ kind, state, problem, unsent }: EventsState): Text[] {
+  if (kind === 'none') return ['stay here: neither a Maestro nor a RabbitMQ is configured to carry them']
+  const by = kind === 'embedded' ? 'by the Maestro: ' : 'by RabbitMQ: '
+  const why = problem === null ? '' : ` (${problem})`
+  const waiting = unsent === 0 ? '' : `; ${unsent} not sent yet`
+  return [by, styled(state === 'connected' ? 'green' : 'red', state), `${why}${waiting}`]
 }
