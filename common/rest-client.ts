@@ -22,6 +22,7 @@ export interface CallOptions {
 }
 
 const MAX_RESPONSE = 32 * 1024 * 1024
+const MAX_REFUSAL = 256 * 1024
 /** To one server; more calls wait for one. Whoever makes a peer ask others must not make it open a thousand sockets. */
 const MAX_CONNECTIONS = 64
 
@@ -109,7 +110,7 @@ export class RestClient {
     // The body, too, has to come in time.
     response.body.once('close', () => bound?.clear())
     if (response.statusCode >= 400) {
-      const body: unknown = await response.body.json().catch(() => undefined)
+      const body = await errorBody(response.body, this.#timeoutMs)
       throw (
         NetworkError.fromBody(body) ??
         new NetworkError(
@@ -168,6 +169,25 @@ export class RestClient {
         error,
       )
     return asNetworkError(error)
+  }
+}
+
+/** What a refusal says; undefined where it is no JSON, too long, or does not come within `ms`. */
+async function errorBody(body: Dispatcher.ResponseData['body'], ms: number): Promise<unknown> {
+  const late = setTimeout(() => body.destroy(new Error('the answer has no end')), ms)
+  try {
+    const chunks: Buffer[] = []
+    let bytes = 0
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      bytes += chunk.length
+      if (bytes > MAX_REFUSAL) return undefined
+      chunks.push(chunk)
+    }
+    return JSON.parse(Buffer.concat(chunks).toString())
+  } catch {
+    return undefined
+  } finally {
+    clearTimeout(late)
   }
 }
 

@@ -41,6 +41,8 @@ export async function openEventStream(
       endless: true,
       headers: { accept: 'text/event-stream', ...headers },
     })
+    // Whoever reads it hears of a failure; where nobody does, it is not to end the process.
+    body.on('error', () => {})
     if (!String(answered['content-type']).startsWith('text/event-stream')) {
       body.destroy()
       throw new NetworkError('corrupt', `${who} answered GET ${path} with something other than events`, {
