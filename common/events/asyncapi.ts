@@ -168,6 +168,7 @@ function allMessages(): Json {
       title: 'mail',
       summary: 'the mailbox that was asked for (Maestro only, query "mailbox") has something',
       payload: ref('components/schemas', 'MailHint'),
+      examples: [{ payload: { waiting: 2 } }],
     },
   }
 }
@@ -179,7 +180,11 @@ function allSchemas(): Json {
       properties: { lost: { type: ['integer', 'null'], description: 'how many, where that is known' } },
       required: ['lost'],
     },
-    MailHint: { description: 'of no meaning: the mailbox itself tells what it has' },
+    MailHint: {
+      type: 'object',
+      properties: { waiting: { type: 'integer', description: 'messages in it' } },
+      required: ['waiting'],
+    },
   }
   for (const schema of [...EVENT_TYPES.map((type) => EVENT_SCHEMAS[type]), MailSchema])
     Object.assign(schemas, (schemaOf(schema) as { definitions: Json }).definitions)
