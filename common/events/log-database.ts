@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync, renameSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
 import Sqlite, { type Database } from 'better-sqlite3'
-import { databaseFailure, isDamaged } from '../database-failure.ts'
+import { databaseFailure } from '../database-failure.ts'
 import { NetworkError } from '../errors.ts'
 import type { Logger } from '../log.ts'
 
@@ -22,49 +22,8 @@ const SCHEMA = `
   create table forgotten (source text primary key, seq integer not null, at integer not null) without rowid;
 `
 
-/**
- * Opens the database of an event log; makes the file and its folder where they are missing. A damaged one is set aside:
- * events are hints, so a process begins anew rather than not at all.
- * @throws NetworkError in words for the person who configured it
- */
-export function openLogDatabase(path: string, log: Logger): Database {
-  try {
-    return open(path)
-  } catch (error) {
-    if (!isDamaged(error)) throw logFailure(error, path)
-    setAside(path, log)
-  }
-  try {
-    return open(path)
-  } catch (error) {
-    throw logFailure(error, path)
-  }
-}
-
-/** Renames a damaged database to `.broken`; who has it open keeps it, the next one to open it begins anew. */
-export function setAside(path: string, log: Logger): void {
-  if (path === ':memory:') return
-  const broken = `${path}.broken`
-  try {
-    renameSync(path, broken)
-    for (const file of ['-wal', '-shm']) rmSync(path + file, { force: true })
-    log.warn({ database: path, broken }, 'the event log is damaged: it was set aside, and a new one begins')
-  } catch (error) {
-    log.warn({ database: path, err: error }, 'the event log is damaged, and can not be set aside')
-  }
-}
-
-/** What a failure of the database at `path` means. */
-export function logFailure(error: unknown, path: string): NetworkError {
-  return databaseFailure(error, path, {
-    damaged: 'it will be set aside at the next start, and a new one begins',
-    busy: 'does the same program run already?',
-    access: 'check its permissions',
-    folder: 'check where it is configured to be',
-  })
-}
-
-function open(path: string): Database {
+/** Opens the database of an event log; makes the file and its folder where they are missing. */
+export function openLogDatabase(path: string): Database {
   if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })
   const db = new Sqlite(path, { timeout: 1000 })
   try {
@@ -89,4 +48,27 @@ function open(path: string): Database {
     db.close()
     throw error
   }
+}
+
+/** Renames a damaged database to `.broken`; who has it open keeps it, the next one to open it begins anew. */
+export function setAside(path: string, log: Logger): void {
+  if (path === ':memory:') return
+  const broken = `${path}.broken`
+  try {
+    renameSync(path, broken)
+    for (const file of ['-wal', '-shm']) rmSync(path + file, { force: true })
+    log.warn({ database: path, broken }, 'the event log is damaged: it was set aside, and a new one begins')
+  } catch (error) {
+    log.warn({ database: path, err: error }, 'the event log is damaged, and can not be set aside')
+  }
+}
+
+/** What a failure of the database at `path` means. */
+export function logFailure(error: unknown, path: string): NetworkError {
+  return databaseFailure(error, path, {
+    damaged: 'it was set aside, and a new one begins at the next start',
+    busy: 'does the same program run already?',
+    access: 'check its permissions',
+    folder: 'check where it is configured to be',
+  })
 }

@@ -55,8 +55,9 @@ export class SqliteEventLog implements EventLog {
   #dropped = 0
   #damaged = false
 
-  private constructor(db: Database, path: string, options: SqliteLogOptions) {
-    this.#path = path
+  /** Takes over a database that `openLogDatabase` has opened. */
+  constructor(db: Database, options: SqliteLogOptions) {
+    this.#path = db.name
     this.#db = db
     this.origin = options.origin
     this.#clock = options.clock ?? systemClock
@@ -70,16 +71,31 @@ export class SqliteEventLog implements EventLog {
   }
 
   /**
-   * `path` may be `:memory:`. A damaged file is set aside, and a new one begun.
+   * `path` may be `:memory:`. A damaged file is set aside, and a new one begun: events are hints, so a process has none
+   * of the past rather than not starting.
    * @throws NetworkError where the file can't be used, in words for the person who configured it
    */
   static open(path: string, options: SqliteLogOptions): SqliteEventLog {
-    const db = openLogDatabase(path, options.log ?? silentLog)
     try {
-      return new SqliteEventLog(db, path, options)
+      try {
+        return SqliteEventLog.#open(path, options)
+      } catch (error) {
+        if (!isDamaged(error)) throw error
+        setAside(path, options.log ?? silentLog)
+        return SqliteEventLog.#open(path, options)
+      }
+    } catch (error) {
+      throw logFailure(error, path)
+    }
+  }
+
+  static #open(path: string, options: SqliteLogOptions): SqliteEventLog {
+    const db = openLogDatabase(path)
+    try {
+      return new SqliteEventLog(db, options)
     } catch (error) {
       db.close()
-      throw logFailure(error, path)
+      throw error
     }
   }
 
@@ -190,9 +206,9 @@ export class SqliteEventLog implements EventLog {
   #add(event: NetworkEvent, text: string): number | undefined {
     const source = sourceOf(event)
     if (source && source.seq <= (this.#sql.forgotten.get(source.name) ?? 0)) return undefined
-    const { changes, lastInsertRowid } = this.#sql.add.run(event.id, event.origin, this.#clock.now(), text)
-    if (changes === 0) return undefined
-    const position = Number(lastInsertRowid)
+    // Asked before, since an insert that is ignored leaves a gap in the positions.
+    if (this.#sql.seen.get(event.id, event.origin)) return undefined
+    const position = Number(this.#sql.add.run(event.id, event.origin, this.#clock.now(), text).lastInsertRowid)
     this.#fresh.push({ position, event, text })
     return position
   }
@@ -289,8 +305,9 @@ function prepare(db: Database) {
     state: sql<[], { name: string; seq: number; dropped: number; resume: string | null }>('select * from state'),
     setState: sql<[seq: number, dropped: number]>('update state set seq = ?, dropped = ?'),
     setResume: sql<[resume: string]>('update state set resume = ?'),
+    seen: sql<[id: string, origin: string], number>('select 1 from events where id = ? and origin = ?').pluck(),
     add: sql<[id: string, origin: string, heard: number, text: string]>(
-      'insert or ignore into events (id, origin, heard, text) values (?, ?, ?, ?)',
+      'insert into events (id, origin, heard, text) values (?, ?, ?, ?)',
     ),
     read: sql<[after: number, last: number, limit: number], { position: number; text: string }>(
       'select position, text from events where position > ? and position <= ? order by position limit ? + 0',
