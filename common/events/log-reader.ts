@@ -90,7 +90,11 @@ export class LogReader implements Component {
     if (rows[0]?.position !== after + 1) {
       // Asked after the read: what was dropped before it shows.
       const { first } = await log.bounds()
-      if (after < first - 1) await onGap?.()
+      if (after < first - 1) {
+        await onGap?.()
+        await log.moveCursor(name, first - 1)
+        return true
+      }
     }
     const last = rows.at(-1)
     if (!last) return false
