@@ -21,7 +21,7 @@ const MINUTE = 60 * SECOND
 const DAY = 24 * 60 * MINUTE
 
 /** Messages under way at the same time. */
-const TOGETHER = 32
+const TOGETHER = 8
 const SEND_MS = 30 * SECOND
 /** Between two tries where the bus is away. */
 const AWAY_MS = { first: SECOND, most: MINUTE }
@@ -70,6 +70,7 @@ export class MailSender implements Component {
   async tick(signal: AbortSignal): Promise<void> {
     const { book, clock } = this.#deps
     for (;;) {
+      book.expire(clock.now())
       const due = book.mailDue(clock.now(), TOGETHER)
       if (due.length === 0) return
       const results = await Promise.all(due.map((offer) => this.#send(offer, signal)))

@@ -2,21 +2,46 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
-import type { ManualClock } from '../../common/clock.ts'
+import { ManualClock } from '../../common/clock.ts'
 import type { NetworkError } from '../../common/errors.ts'
-import { type Mail, MailSchema } from '../../common/events/mail.ts'
+import { type Mail, MailSchema, type OfferMail, type ReceiptMail } from '../../common/events/mail.ts'
 import type { OfferBody } from '../../common/events/rest.ts'
 import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
 import { silentLog } from '../../common/log.ts'
-import { FakeNetwork } from '../transfer/manager.fixture.ts'
+import { FakeNetwork, idOf } from '../transfer/manager.fixture.ts'
 import type { TransferManager } from '../transfer/manager.ts'
+import { TransferFile } from '../transfer/transfer-log.ts'
 import { Mailbox, type MailboxOptions } from './mailbox.ts'
 import { OfferBook } from './offer-book.ts'
 
-export const MINUTE = 60_000
+export const SECOND = 1000
+export const MINUTE = 60 * SECOND
 export const HOUR = 60 * MINUTE
 export const DAY = 24 * HOUR
+/** of the clock */
+export const START = new ManualClock().now()
 export const FILM = 'film.mkv' as FileName
+
+/** All that follows from what a test did before: everything here is in memory, or SQLite, which waits for nothing. */
+export async function settled(): Promise<void> {
+  for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate)
+}
+
+export function offerMail(from: string, more: Partial<OfferMail> = {}): OfferMail {
+  return {
+    ...{ v: 1, id: 'o1', from: from as PeerId, to: 'P2' as PeerId, kind: 'offer' },
+    ...{ sent: new Date(START).toISOString(), expires: new Date(START + 30 * DAY).toISOString() },
+    ...{ name: FILM, content: idOf('a'), size: 400, ...more },
+  }
+}
+
+export function receiptMail(from: string, offer: string, more: Partial<ReceiptMail> = {}): ReceiptMail {
+  return {
+    ...{ v: 1, id: `r-${from}-${more.state}`, from: from as PeerId, to: 'P1' as PeerId, kind: 'receipt' },
+    ...{ sent: new Date(START).toISOString(), expires: new Date(START + 30 * DAY).toISOString() },
+    ...{ offer, state: 'taken', reason: null, ...more },
+  }
+}
 
 /** Mailboxes in memory, and a way to them that a test can break. */
 export class Post {
@@ -62,7 +87,7 @@ export class TestPeer {
   readonly #post: Post
   readonly #clock: ManualClock
   readonly #options: Partial<MailboxOptions> & { mode?: 'real' | 'dummy' }
-  readonly #folder = mkdtempSync(join(tmpdir(), 'p2p-mailbox-'))
+  readonly folder = mkdtempSync(join(tmpdir(), 'p2p-mailbox-'))
   #book!: OfferBook
 
   constructor(
@@ -78,7 +103,7 @@ export class TestPeer {
     this.#open()
     onTestFinished(async () => {
       await this.#close()
-      rmSync(this.#folder, { recursive: true })
+      rmSync(this.folder, { recursive: true })
     })
   }
 
@@ -86,6 +111,7 @@ export class TestPeer {
   async restart(): Promise<void> {
     await this.#close()
     this.#open()
+    this.transfers.restore()
     await this.mailbox.start()
   }
 
@@ -102,8 +128,9 @@ export class TestPeer {
   }
 
   #open(): void {
-    this.#book = OfferBook.open(this.#folder, silentLog)
-    this.transfers = this.network.manager({ clock: this.#clock }, { mode: this.#options.mode ?? 'real' })
+    this.#book = OfferBook.open(this.folder, silentLog)
+    const saved = new TransferFile({ log: silentLog }, { file: join(this.folder, 'transfers.json') })
+    this.transfers = this.network.manager({ clock: this.#clock, saved }, { mode: this.#options.mode ?? 'real' })
     const { landing } = this.network
     this.mailbox = new Mailbox(
       {

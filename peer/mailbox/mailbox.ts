@@ -163,7 +163,7 @@ export class Mailbox implements Component {
 
   async sweep(): Promise<void> {
     const now = this.#deps.clock.now()
-    await this.#deps.book.sweep(now, { endedBefore: now - HISTORY_MS, keep: MOST_KEPT })
+    await this.#deps.book.sweep({ endedBefore: now - HISTORY_MS, keep: MOST_KEPT })
   }
 
   #offered(mail: OfferMail, room: Room): void {

@@ -166,14 +166,19 @@ export class OfferBook {
     return this.#sql.list.all(side, limit) as Offer[]
   }
 
+  /** Ends those whose time is over, but for what is being fetched; many at a time, and perhaps not all. @returns how many */
+  expire(now: number): number {
+    return this.#sql.expire.run({ now }).changes
+  }
+
   /** Whose message is due, those that wait longest first. */
   mailDue(now: number, limit: number): Offer[] {
-    return this.#sql.mailDue.all(now, limit) as Offer[]
+    return this.#sql.mailDue.all({ now, limit }) as Offer[]
   }
 
   /** Which are to be fetched now, those that wait longest first. */
   fetchDue(now: number, limit: number): Offer[] {
-    return this.#sql.fetchDue.all(now, limit) as Offer[]
+    return this.#sql.fetchDue.all({ now, limit }) as Offer[]
   }
 
   /** When the next message, or the next fetch, is due; undefined where there is none. */
@@ -186,18 +191,12 @@ export class OfferBook {
     this.#sql.hasten.run({ content: which.content ?? null, peer: which.peer ?? null, due, restMs })
   }
 
-  /**
-   * Ends those whose time is over, but for what is being fetched; forgets those that ended before `endedBefore`, and the
-   * oldest of these beyond `keep` a side.
-   */
-  async sweep(now: number, { endedBefore, keep }: { endedBefore: number; keep: number }): Promise<void> {
-    const bites = [
-      () => this.#sql.expire.run({ now }),
-      ...(['sent', 'received'] as const).flatMap((side) => [
-        () => this.#sql.forget.run(side, endedBefore),
-        () => this.#sql.trim.run({ side, excess: Math.min(BITE, (this.#sql.rows.get(side) as number) - keep) }),
-      ]),
-    ]
+  /** Forgets those that ended before `endedBefore`, and the oldest of those that have ended beyond `keep` a side. */
+  async sweep({ endedBefore, keep }: { endedBefore: number; keep: number }): Promise<void> {
+    const bites = (['sent', 'received'] as const).flatMap((side) => [
+      () => this.#sql.forget.run(side, endedBefore),
+      () => this.#sql.trim.run({ side, excess: Math.min(BITE, (this.#sql.rows.get(side) as number) - keep) }),
+    ])
     for (const bite of bites) while (bite().changes === BITE) await new Promise(setImmediate)
   }
 
@@ -213,10 +212,11 @@ function prepare(db: Database.Database) {
   const numbers = `SELECT number FROM offers`
   return {
     add: db.prepare(
-      `INSERT OR IGNORE INTO offers (side, peer, id, name, content, size, state, problem, sent, changed, expires,
+      `INSERT INTO offers (side, peer, id, name, content, size, state, problem, sent, changed, expires,
          mail_due, mail_tries, fetch_due, fetch_tries, tried)
        VALUES (:side, :peer, :id, :name, :content, :size, :state, :problem, :sent, :changed, :expires,
-         :mailDue, :mailTries, :fetchDue, :fetchTries, :tried)`,
+         :mailDue, :mailTries, :fetchDue, :fetchTries, :tried)
+       ON CONFLICT (side, peer, id) DO NOTHING`,
     ),
     find: db.prepare(`${select} WHERE side = :side AND peer = :peer AND id = :id`),
     same: db.prepare(`${select} WHERE ${UNDER_WAY} AND side = 'sent' AND peer = ? AND content = ? AND name = ?`),
@@ -229,8 +229,10 @@ function prepare(db: Database.Database) {
     countOf: db.prepare(`SELECT count(*) FROM offers WHERE ${UNDER_WAY} AND side = ? AND peer = ?`).pluck(),
     rows: db.prepare('SELECT count(*) FROM offers WHERE side = ?').pluck(),
     list: db.prepare(`${select} WHERE side = ? ORDER BY number DESC LIMIT ?`),
-    mailDue: db.prepare(`${select} WHERE mail_due <= ? ORDER BY mail_due LIMIT ?`),
-    fetchDue: db.prepare(`${select} WHERE fetch_due <= ? ORDER BY fetch_due LIMIT ?`),
+    mailDue: db.prepare(
+      `${select} WHERE mail_due <= :now AND (expires > :now OR NOT ${UNDER_WAY}) ORDER BY mail_due LIMIT :limit`,
+    ),
+    fetchDue: db.prepare(`${select} WHERE fetch_due <= :now AND expires > :now ORDER BY fetch_due LIMIT :limit`),
     next: {
       mail: db.prepare('SELECT min(mail_due) FROM offers WHERE mail_due IS NOT NULL').pluck(),
       fetch: db.prepare('SELECT min(fetch_due) FROM offers WHERE fetch_due IS NOT NULL').pluck(),

@@ -87,6 +87,7 @@ export class OfferFetches implements Component {
     const { book, clock } = this.#deps
     for (const fetch of this.#running) this.#leaveWaiting(fetch)
     if (this.#stopping.signal.aborted) return
+    book.expire(clock.now())
     for (const offer of book.fetchDue(clock.now(), this.#free)) this.#begin(offer)
   }
 
