@@ -135,6 +135,8 @@ export class MaestroEvents implements Component {
     )
     gauge(metrics, 'p2p_event_readers', 'who watches events here', () => feed.readers)
     gauge(metrics, 'p2p_events_unsent', 'own events that nobody else has yet', async () => (await this.state()).unsent)
+    const mailboxes = this.#mailboxes
+    if (mailboxes) gauge(metrics, 'p2p_mail', 'messages that wait in mailboxes', () => mailboxes.size())
     const webhook = this.#webhook
     if (!webhook) return
     counter(metrics, 'p2p_webhook_delivered_total', 'events that the webhook took', () => webhook.state.delivered)

@@ -1,11 +1,11 @@
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import Sqlite, { type Database, type Statement } from 'better-sqlite3'
+import { databaseFailure } from '../../common/database-failure.ts'
 import { NetworkError } from '../../common/errors.ts'
 import type { Mail } from '../../common/events/mail.ts'
 import { GroupCommit } from '../../common/group-commit.ts'
 import type { PeerId } from '../../common/ids.ts'
-import { storageError } from '../directory/database.ts'
 import type { Bounds, MailboxStore, Put } from './store.ts'
 
 /** `waiting` counts the rows of `mail`, so that nobody counts a long mailbox. A mailbox that is empty has no row. */
@@ -72,7 +72,7 @@ export class SqliteMailboxes implements MailboxStore {
       return new SqliteMailboxes(db, path)
     } catch (error) {
       db?.close()
-      throw storageError(error, path)
+      throw mailFailure(error, path)
     }
   }
 
@@ -163,7 +163,7 @@ export class SqliteMailboxes implements MailboxStore {
     try {
       return work()
     } catch (error) {
-      throw storageError(error, this.#path)
+      throw mailFailure(error, this.#path)
     }
   }
 
@@ -171,9 +171,18 @@ export class SqliteMailboxes implements MailboxStore {
     try {
       return await this.#commits.write(work)
     } catch (error) {
-      throw storageError(error, this.#path)
+      throw mailFailure(error, this.#path)
     }
   }
+}
+
+function mailFailure(error: unknown, path: string): NetworkError {
+  return databaseFailure(error, path, {
+    damaged: 'move it away, and what waited in it is sent again by those who sent it',
+    busy: 'is a Maestro running already?',
+    access: 'check its permissions, and the key "events_database"',
+    folder: 'check the key "events_database"',
+  })
 }
 
 interface MailboxRow {

@@ -320,12 +320,27 @@ test('mail that could not be taken stays in the mailbox, and is tried again in p
     if (failures++ < 5) throw new Error('the disk is full')
     mail.push(...batch)
   }
-  await startBus(box.routes, { clock, onMail })
+  const { bus } = await startBus(box.routes, { clock, onMail })
   await expect.poll(() => mail.length).toBe(1)
   await expect.poll(() => box.taken).toEqual([['P2.mail.1']])
+  await expect.poll(() => bus.state.problem).toBe(null)
   const { pauses } = clock
   expect(pauses.length).toBe(5)
   expect(Math.max(...pauses)).toBeGreaterThan(5000)
+})
+
+test('where the mailboxes are elsewhere, that is told in words, and events are heard all the same', async () => {
+  const elsewhere = new NetworkError('conflict', 'the mailboxes of this network are at its RabbitMQ')
+  const { bus } = await startBus({
+    'GET /events': (_, response) => void stream(response),
+    'GET /mailboxes/P1': (_, response) => json(response, 409, elsewhere.toBody()),
+    'POST /mailboxes/P2': (_, response) => json(response, 409, elsewhere.toBody()),
+  })
+  await expect.poll(() => bus.state).toMatchObject({ state: 'connected', problem: expect.stringMatching(/RabbitMQ/) })
+  await expect(bus.send(anOffer('P1', 'P2', 1), never)).rejects.toMatchObject({
+    code: 'unavailable',
+    message: expect.stringMatching(/RabbitMQ/),
+  })
 })
 
 test('a mailbox that never ends is read for as long as the bus runs, and no longer', async () => {
@@ -373,6 +388,14 @@ test('where only one event was sent, it is the one at fault', async () => {
   await expect(bus.publish([anEvent('P1', 1)], never)).rejects.toMatchObject({
     code: 'invalid',
     details: { id: 'P1.1' },
+  })
+})
+
+test('an event of another origin, as from before this peer was renamed, is named and not sent', async () => {
+  const { bus } = await startBus({})
+  await expect(bus.publish([anEvent('P1', 1), anEvent('old', 7)], never)).rejects.toMatchObject({
+    code: 'invalid',
+    details: { id: 'old.7' },
   })
 })
 

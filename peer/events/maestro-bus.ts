@@ -60,7 +60,8 @@ export class MaestroBus implements EventBus {
   }
 
   get state(): BusState {
-    return this.#state
+    const { problem } = this.#drain
+    return this.#state.state === 'connected' && problem !== null ? { ...this.#state, problem } : this.#state
   }
 
   /** Messages that were not understood, and passed over. */
@@ -78,7 +79,7 @@ export class MaestroBus implements EventBus {
   }
 
   async publish(events: readonly NetworkEvent[], signal: AbortSignal): Promise<void> {
-    for (const piece of piecesOf(events)) {
+    for (const piece of piecesOf(events, this.#self)) {
       const only = piece.length === 1 ? piece[0]!.id : undefined
       await this.#deps.maestro.publishEvents(piece, signal).catch((error) => this.#refused(error, only))
     }
@@ -193,11 +194,16 @@ function unreachable(problem: string): BusState {
   return { kind: 'embedded', state: 'unreachable', problem }
 }
 
-/** @throws NetworkError `too_large`, details `id` */
-function* piecesOf(events: readonly NetworkEvent[]): Generator<readonly NetworkEvent[]> {
+/** @throws NetworkError `too_large` or `invalid`, details `id` */
+function* piecesOf(events: readonly NetworkEvent[], self: PeerId): Generator<readonly NetworkEvent[]> {
   let piece: NetworkEvent[] = []
   let bytes = 0
   for (const event of events) {
+    // Such as one from before this peer was given another id: the Maestro would wait for a lease of that one for ever.
+    if (event.origin !== self)
+      throw new NetworkError('invalid', `the event ${event.id} is of ${event.origin}: ${self} does not publish it`, {
+        id: event.id,
+      })
     const size = Buffer.byteLength(JSON.stringify(event))
     if (size > EVENT_LIMITS.bytes)
       throw new NetworkError(

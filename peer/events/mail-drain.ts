@@ -20,6 +20,7 @@ export class MailDrain implements Component {
   readonly #loop: Loop
   #paused = true
   #retryMs: number | undefined
+  #problem: string | null = null
   #warnedAt = Number.NEGATIVE_INFINITY
 
   constructor(deps: Pick<MaestroBusDeps, 'maestro' | 'onMail' | 'logger' | 'clock'>, options: { self: PeerId }) {
@@ -29,6 +30,11 @@ export class MailDrain implements Component {
       interval: () => this.#retryMs ?? LOOK_MS,
       clock: deps.clock,
     })
+  }
+
+  /** Why mail stays in the mailbox, for people; null where nothing is wrong. */
+  get problem(): string | null {
+    return this.#problem
   }
 
   start(): Promise<void> {
@@ -59,10 +65,12 @@ export class MailDrain implements Component {
     try {
       await this.#empty(signal)
       this.#retryMs = undefined
+      this.#problem = null
     } catch (error) {
       if (signal.aborted) return
       this.#retryMs = Math.min((this.#retryMs ?? RETRY_MS[0] / 2) * 2, RETRY_MS[1])
-      this.#warn({ problem: asNetworkError(error).message }, 'mail could not be taken: it stays in the mailbox')
+      this.#problem = `mail can't be taken: ${asNetworkError(error).message}`
+      this.#warn({ problem: this.#problem }, 'mail could not be taken: it stays in the mailbox')
     }
   }
 
