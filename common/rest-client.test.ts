@@ -85,3 +85,18 @@ test('a server that speaks something other than HTTP, as a gRPC port does, is to
     message: `the peer at ${baseUrl} speaks something other than HTTP: is that its gRPC port?`,
   })
 })
+
+test('only an answer that may be endless is longer than what is kept of one', async () => {
+  const size = 40 * 1024 * 1024
+  const head = `HTTP/1.1 200 OK\r\ncontent-length: ${size}\r\n\r\n`
+  const client = new RestClient({ name: 'the agent', baseUrl: await stuck(head + 'x'.repeat(size)) })
+  cleanups.push(() => client.close())
+  const read = async (endless: boolean) => {
+    let bytes = 0
+    const { body } = await client.send('GET', '/', { endless })
+    for await (const chunk of body) bytes += (chunk as Buffer).length
+    return bytes
+  }
+  expect(await read(true)).toBe(size)
+  await expect(read(false)).rejects.toThrow('exceeded max size')
+})

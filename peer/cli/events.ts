@@ -8,7 +8,7 @@ import { lineOf } from './events-text.ts'
 import { count } from './text.ts'
 
 /** Between attempts to reach who went away, doubled each time. */
-const PAUSE_MS = { first: 250, last: 10_000 }
+const PAUSE_MS = { first: 250, last: 3000 }
 const MOST = 100_000
 
 interface Options {
