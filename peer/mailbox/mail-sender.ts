@@ -22,6 +22,8 @@ const DAY = 24 * 60 * MINUTE
 
 /** Messages under way at the same time. */
 const TOGETHER = 8
+/** Messages whose sending is noted in one commit; after a crash in the middle they go out again. */
+const BATCH = 256
 const SEND_MS = 30 * SECOND
 /** Between two tries where the bus is away. */
 const AWAY_MS = { first: SECOND, most: MINUTE }
@@ -71,22 +73,39 @@ export class MailSender implements Component {
     const { book, clock } = this.#deps
     for (;;) {
       book.expire(clock.now())
-      const due = book.mailDue(clock.now(), TOGETHER)
+      const due = book.mailDue(clock.now(), BATCH)
       if (due.length === 0) return
-      const results = await Promise.all(due.map((offer) => this.#send(offer, signal)))
-      if (signal.aborted) return
-      const away = results.find((error) => error?.code === 'unavailable')
-      book.transaction(() =>
-        due.forEach((offer, i) => {
-          const error = results[i]
+      const { answers, away } = await this.#sendAll(due, signal)
+      book.transaction(() => {
+        for (const [offer, error] of answers)
           if (error === undefined) this.#sent(offer)
-          else if (error.code !== 'unavailable') this.#refused(offer, error)
-        }),
-      )
+          else this.#refused(offer, error)
+      })
+      if (signal.aborted) return
       this.#problem = away?.message ?? null
       this.#awayTries = away ? this.#awayTries + 1 : 0
       if (away) return
     }
+  }
+
+  /** Sends them, until one finds the bus away: what is told of each that got an answer, and why the others got none. */
+  async #sendAll(
+    due: readonly Offer[],
+    stopping: AbortSignal,
+  ): Promise<{ answers: Map<Offer, NetworkError | undefined>; away: NetworkError | undefined }> {
+    const answers = new Map<Offer, NetworkError | undefined>()
+    const left = due.values()
+    let away: NetworkError | undefined
+    const send = async () => {
+      for (const offer of left) {
+        const error = await this.#send(offer, stopping)
+        if (error?.code === 'unavailable' || error?.code === 'cancelled') away ??= error
+        else answers.set(offer, error)
+        if (away) return
+      }
+    }
+    await Promise.all(Array.from({ length: TOGETHER }, send))
+    return { answers, away }
   }
 
   async #send(offer: Offer, stopping: AbortSignal): Promise<NetworkError | undefined> {
