@@ -3,6 +3,7 @@ import { asNetworkError } from '../common/errors.ts'
 import { projectFile } from '../common/project.ts'
 import { removeStaleFolders } from './cleanup.ts'
 import { directory } from './directory.ts'
+import { events } from './events.ts'
 import { hashing } from './hashing.ts'
 import { lookup } from './lookup.ts'
 import { type Measurement, machine, met, say, table, writeJson } from './report.ts'
@@ -27,6 +28,7 @@ const GROUPS: Record<string, (options: Options) => Promise<Measurement[]>> = {
     swarm({ quick, repeat, ...(only ? { only: only.split(',') } : {}), ...(plot ? { plot } : {}) }),
   restart: () => restart(),
   directory: () => directory(),
+  events: ({ only }) => events(only?.split(',')),
   lookup: ({ quick, only }) => lookup({ quick, ...(only ? { only: only.split(',') } : {}) }),
 }
 
@@ -37,7 +39,7 @@ const program = new Command('bench')
   .option('--strict', 'exit code 1 where a target is missed', false)
   .option(
     '--only <cases>',
-    'swarm, lookup: only these cases, such as a,b,aria2 or path,kill,churn,flood,idle,many,agents',
+    'swarm, events, lookup: only these cases, such as a,b,aria2 or restarts,rate,readers,latency,barrier or path,kill',
   )
   .option('--quick', 'swarm: small ones; lookup: a tenth of the lookups', false)
   .option('--repeat <times>', 'swarm: runs of each case', times, 1)

@@ -411,6 +411,73 @@ step '… again: all is there already' folder_again
 limits_reset() { peer limits reset && get $P1/limits | json "d.set.length === 0 && d.now.upload === null"; }
 step 'limits reset goes back to the configuration' limits_reset
 
+# ---- events and mailboxes --------------------------------------------------------------------------------------------
+
+chapter 'Events and mailboxes'
+# told URL EXPRESSION [TYPE]: some event that it has heard of, as e, is so
+told() { peer --agent "$1" events --last 5000 --type "${3:-*}" --json | json "d.events.some(({ event: e }) => $2)" >/dev/null; }
+step 'every agent has heard of the files of the others' until_true 20 told $P3 "e.type === 'file.added' && e.origin === 'P1' && e.data.name === 'archivo1.txt'"
+sse() { get "$MAESTRO/events?last=5000&follow=0&type=peer.*" | grep -q '^event: peer.registered' && get -o "$WORK/body" "$P1/events?last=5&follow=0" && grep -q '^data: {"v":1' "$WORK/body"; }
+step 'GET /events of Maestro and agent (server-sent events)' sse
+resumed() {
+  local last
+  last=$(get "$MAESTRO/events?last=2&follow=0" | sed -n 's/^id: //p' | tail -n 3 | head -n 1) &&
+    [ "$(get -H "Last-Event-ID: $last" "$MAESTRO/events?follow=0" | grep -c '^data: ')" -lt 3 ] &&
+    get -H 'Last-Event-ID: strange-1' "$MAESTRO/events?follow=0" | grep -q '^event: gap'
+}
+step '… resumed with Last-Event-ID; what can not be is told' resumed
+follow_events() {
+  node dist/peer/main.js --agent $P3 events --follow --last 0 --type 'file.*' --json >"$WORK/followed" 2>&1 &
+  local pid=$! code
+  sleep 1
+  echo news >"$SHARED1/news.txt"
+  until_true 20 grep -q '"name":"news.txt"' "$WORK/followed"
+  code=$?
+  kill -INT $pid
+  wait $pid && [ $code -eq 0 ]
+}
+step 'events --follow prints a new file of another peer; Ctrl-C is no failure' follow_events
+renamed() { mv "$SHARED1/news.txt" "$SHARED1/old.txt" && until_true 20 told $P2 "e.type === 'file.renamed' && e.data.from === 'news.txt' && e.data.name === 'old.txt'"; }
+step 'a file that gets another name is told as renamed' renamed
+step 'a transfer is told with its end' until_true 20 told $P1 "e.type === 'transfer.completed' && e.origin === 'P2' && e.data.file === 'swarm.bin'"
+step 'an event type that there is not is wrong usage' exits 2 peer events --type nonsense
+post_event() {
+  answers 403 -X POST "$MAESTRO/events" -d '{"events":[{"v":1,"id":"x.1","origin":"P1","seq":1,"time":"2026-01-01T00:00:00.000Z","type":"peer.expired","data":{"peer":"P2"}}]}' &&
+    answers 404 -X POST "$MAESTRO/events" -d '{"events":[{"v":1,"id":"x.2","origin":"nobody","seq":1,"time":"2026-01-01T00:00:00.000Z","type":"file.removed","data":{"name":"a","revision":{"from":1,"to":1}}}]}' &&
+    answers 400 -X POST "$MAESTRO/events" -d '{"events":[{"v":2}]}'
+}
+step 'forged, foreign and malformed events are refused' post_event
+step 'AsyncAPI describes them' bash -c "curl -s $MAESTRO/asyncapi.json | grep -q '\"asyncapi\":\"3.0.0\"' && curl -s $P1/asyncapi.json | grep -q file.renamed"
+mkdir -p "$SHARED1/course" && echo 'the first week' >"$SHARED1/course/week1.txt"
+here() { cmp -s "$1" "$2"; }
+followed_now() { until_true 20 located course/week1.txt && peer --agent $P2 follow 'course/**' && until_true 20 here "$SHARED2/course/week1.txt" "$SHARED1/course/week1.txt"; }
+step 'follow fetches what is there already' followed_now
+followed_then() { echo 'the second week' >"$SHARED1/course/week2.txt" && until_true 20 here "$SHARED2/course/week2.txt" "$SHARED1/course/week2.txt"; }
+step '… and what comes' followed_then
+quota() {
+  head -c 3M /dev/urandom >"$SHARED1/big.iso" && peer --agent $P2 follow 'big.*' --quota 1MB && until_true 20 left_out && [ ! -e "$SHARED2/big.iso" ]
+}
+left_out() { peer --agent $P2 following --json | json "d.follows.some(f => f.pattern === 'big.*' && f.left_out.some(l => l.name === 'big.iso'))" >/dev/null; }
+step 'a quota holds, and what is left out is told' quota
+publish() { head -c 8M /dev/urandom >"$WORK/film" && peer --agent $P3 follow 'course/*' && peer publish "$WORK/film" --as course/film.mkv --wait 2 --timeout 60s --json | json "d.holders.sort().join() === 'P2,P3'" && here "$SHARED2/course/film.mkv" "$WORK/film" && here "$SHARED3/course/film.mkv" "$WORK/film"; }
+step 'publish --wait 2 returns once P2 and P3 hold a verified copy' publish
+step '… --wait for more than there are: exit code 1 when time is over' exits 1 peer publish course/film.mkv --wait 5 --timeout 2s
+unfollow() { peer --agent $P2 unfollow 'big.*' && peer --agent $P2 unfollow 'course/**' && peer --agent $P3 unfollow 'course/*' && exits 3 peer --agent $P2 unfollow 'course/**'; }
+step 'unfollow; what is not followed is not found' unfollow
+step 'P3 stops politely' stop peer3
+head -c 5M /dev/urandom >"$WORK/letter.bin"
+sent_is() { peer mailbox --json | json "d.sent.some(o => o.peer === 'P3' && o.name === 'letter.bin' && o.state === '$1')" >/dev/null; }
+away() { says away peer upload "$WORK/letter.bin" --to P3 && until_true 20 sent_is queued; }
+step 'upload --to a peer that is away leaves an offer: queued' away
+mail_kept() { stop maestro && start maestro && until_true 60 alive $MAESTRO && get "$MAESTRO/mailboxes/P3" | json "d.waiting === 1 && d.mail[0].name === 'letter.bin' && d.mail[0].content.length === 64"; }
+step '… which the Maestro keeps over a restart; it holds the content id' mail_kept
+delivered() { start peer3 && until_true 60 alive $P3 && until_true 60 sent_is delivered && here "$SHARED3/letter.bin" "$WORK/letter.bin"; }
+step 'P3 is back and has it, verified; the sender sees: delivered' delivered
+send_wait() { echo 'a note' >"$WORK/note.txt" && peer send "$WORK/note.txt" P2 P3 --wait 60s --json | json "d.offers.length === 2 && d.offers.every(o => o.state === 'delivered')" && here "$SHARED2/note.txt" "$WORK/note.txt"; }
+step 'send --wait to two peers' send_wait
+refused() { echo 'another note' >"$SHARED2/taken.txt" && echo 'mine' >"$WORK/taken.txt" && until_true 20 told $P1 "e.type === 'file.added' && e.data.name === 'taken.txt'" && exits 1 peer send "$WORK/taken.txt" P2 --wait 60s && peer mailbox --json | json "d.sent.some(o => o.name === 'taken.txt' && o.state === 'refused' && o.problem)"; }
+step 'one whose name is taken there is refused, with the reason' refused
+
 # ---- faults ----------------------------------------------------------------------------------------------------------
 
 chapter 'Faults'
@@ -496,6 +563,60 @@ step 'nobody has what nobody has: exit code 3' exits 3 peer locate nobody-has-th
 simulated() { peer simulate --peers 300 --kill 50% --lookups 1000 --json | json "d"; }
 step 'peer simulate: 300 peers, half of them killed' simulated
 for i in 1 2 4; do step "P$i stops politely" stop "free$i"; done
+
+# ---- by a RabbitMQ ---------------------------------------------------------------------------------------------------
+
+chapter 'Events by a RabbitMQ'
+BROKER=${AMQP_URL:-amqp://guest:guest@127.0.0.1:5672}
+PREFIX=prueba-$$
+# What this network has at the broker is removed; its other networks stay as they are.
+clean_broker() {
+  node --input-type=module -e '
+    import { Connection } from "rabbitmq-client"
+    const [url, prefix, ...processes] = process.argv.slice(1)
+    const broker = new Connection(url)
+    broker.on("error", () => {})
+    for (const one of processes)
+      for (const kind of ["events", "mailbox"]) await broker.queueDelete(`${prefix}.${kind}.${one}`)
+    await broker.queueDelete(`${prefix}.dead-letters`)
+    for (const kind of ["events", "dead"]) await broker.exchangeDelete(`${prefix}.${kind}`)
+    await broker.close()' "$BROKER" "$PREFIX" P1 P2 maestro
+}
+broker_answers() {
+  local address=${BROKER##*@}
+  address=${address%%/*}
+  (exec 3<>"/dev/tcp/${address%%:*}/${address##*:}") 2>/dev/null
+}
+if broker_answers; then
+  BY_BROKER=(--events "$BROKER" --events-prefix "$PREFIX")
+  for i in 1 2; do echo "a file that only P$i has" >"$CONFIG/peer$i/shared/broker$i.txt"; done
+  start maestro "${BY_BROKER[@]}"
+  for i in 1 2; do start peer$i "${BY_BROKER[@]}"; done
+  for i in 1 2; do step "P$i answers" until_true 60 alive "http://127.0.0.1:$((7999 + i))"; done
+  by_broker() { peer --agent "$1" status --json | json "(d.events ?? d.info.events).kind === 'rabbitmq' && (d.events ?? d.info.events).state === 'connected'" >/dev/null; }
+  for peer in $P1 $P2; do step "$peer: its events go by the RabbitMQ" until_true 30 by_broker "$peer"; done
+  step 'P2 hears of a file of P1' until_true 30 told $P2 "e.type === 'file.added' && e.origin === 'P1' && e.data.name === 'broker1.txt'"
+  step 'P2 hears of the lease of P1, from the Maestro' until_true 30 told $P2 "e.type === 'peer.registered' && e.data.peer === 'P1'"
+  step 'the Maestro stops' stop maestro
+  echo 'written while the Maestro was down' >"$SHARED1/meanwhile.txt"
+  step 'P2 hears of a new file of P1 all the same' until_true 30 told $P2 "e.type === 'file.added' && e.data.name === 'meanwhile.txt'"
+  caught_up() { start maestro "${BY_BROKER[@]}" && until_true 60 alive $MAESTRO && until_true 20 located meanwhile.txt; }
+  step 'the Maestro is back, and catches up' caught_up
+  step 'its mailboxes are not used then: it says so' answers 409 "$MAESTRO/mailboxes/P2"
+  step 'P2 stops politely' stop peer2
+  broker_offer() { head -c 2M /dev/urandom >"$WORK/parcel.bin" && peer send "$WORK/parcel.bin" P2 && until_true 30 bash -c "node dist/peer/main.js mailbox --json | grep -q queued"; }
+  step 'an offer waits in its queue at the broker' broker_offer
+  broker_delivered() { start peer2 "${BY_BROKER[@]}" && until_true 60 here "$SHARED2/parcel.bin" "$WORK/parcel.bin" && until_true 30 parcel_delivered; }
+  parcel_delivered() { peer mailbox --json | json "d.sent.some(o => o.name === 'parcel.bin' && o.state === 'delivered')" >/dev/null; }
+  step 'P2 is back and has it, verified; the sender sees: delivered' broker_delivered
+  for i in 1 2; do step "P$i stops politely" stop peer$i; done
+  step 'the Maestro stops politely' stop maestro
+  step 'nothing of it is left at the broker' clean_broker
+elif [ -n "${CI:-}" ]; then
+  step "a RabbitMQ at $BROKER: start one with rabbitmq-server -detached, or set AMQP_URL" false
+else
+  echo "  skipped: no RabbitMQ; start one with rabbitmq-server -detached, or set AMQP_URL"
+fi
 
 printf '\n%-6s | %-28s | %-66s | %6s\n' result chapter step ms
 printf -- '-------+------------------------------+--------------------------------------------------------------------+-------\n'
