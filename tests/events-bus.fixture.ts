@@ -7,11 +7,13 @@ import { onTestFinished } from 'vitest'
 import { systemClock } from '../common/clock.ts'
 import type { Carrier } from '../common/events/bus.contract.ts'
 import type { BusDeps } from '../common/events/bus.ts'
+import type { Mail } from '../common/events/mail.ts'
 import { type PeerId, parsePeerId } from '../common/ids.ts'
 import { silentLog } from '../common/log.ts'
 import { MaestroClient } from '../common/maestro-client.ts'
 import { MaestroConfig } from '../maestro/config.ts'
 import { Maestro } from '../maestro/maestro.ts'
+import { SqliteMailboxes } from '../maestro/mailboxes/sqlite.ts'
 import { MaestroBus } from '../peer/events/maestro-bus.ts'
 
 const HOUR_MS = 3_600_000
@@ -55,6 +57,16 @@ export class RestartingMaestro {
     for (const id of ids)
       await client.register({ id: parsePeerId(id), rest: 'http://127.0.0.1:1', grpcPort: 1, revision: 1, files: [] })
     await client.close()
+  }
+
+  /** Puts messages where it keeps them, as if they had been left one after the other. It is stopped meanwhile. */
+  async fill(mail: readonly Mail[]): Promise<void> {
+    await this.stop()
+    const store = SqliteMailboxes.open(join(this.#folder, 'directory.mail.db'))
+    const bounds = { perMailbox: mail.length, inAll: mail.length }
+    await Promise.all(mail.map((message) => store.put(message, Date.now(), bounds)))
+    await store.close()
+    await this.start()
   }
 
   async close(): Promise<void> {
@@ -112,7 +124,7 @@ class Between {
 }
 
 /** The Maestro as what carries events and mail of P1, P2 and P3, which have their leases. */
-export async function openMaestroCarrier(): Promise<Carrier> {
+export async function openMaestroCarrier(): Promise<Carrier & Pick<RestartingMaestro, 'fill'>> {
   const maestro = new RestartingMaestro()
   await maestro.start()
   await maestro.register('P1', 'P2', 'P3')
@@ -139,6 +151,7 @@ export async function openMaestroCarrier(): Promise<Carrier> {
       betweens.get(bus)!.close()
       void bus.stop()
     },
+    fill: (mail) => maestro.fill(mail),
     interrupt: () => maestro.stop(),
     restore: () => maestro.start(),
     async inject(peer, text) {
