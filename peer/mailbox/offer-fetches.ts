@@ -79,8 +79,7 @@ export class OfferFetches implements Component {
 
   /** There may be a provider now of this content, or of what this peer offered, or of anything. */
   hasten(which: { content?: ContentId; peer?: PeerId }): void {
-    this.#deps.book.hasten(which, this.#deps.clock.now(), REST_MS)
-    this.nudge()
+    if (this.#deps.book.hasten(which, this.#deps.clock.now(), REST_MS)) this.nudge()
   }
 
   async tick(): Promise<void> {
