@@ -1,7 +1,7 @@
 import type { Registry as MetricsRegistry } from 'prom-client'
-import { type Clock, systemClock } from '../../common/clock.ts'
+import type { Clock } from '../../common/clock.ts'
 import { addAsyncApi } from '../../common/events/asyncapi.ts'
-import { EVENT_LIMITS, type EventDraft, parseEventTypes } from '../../common/events/event.ts'
+import { type EventDraft, parseEventTypes } from '../../common/events/event.ts'
 import { EventFeed } from '../../common/events/feed.ts'
 import type { FeedReader } from '../../common/events/feed-reader.ts'
 import { addEventRoute } from '../../common/events/feed-route.ts'
@@ -27,8 +27,6 @@ import { EventDesk } from './event-desk.ts'
 import { IndexHints } from './index-hints.ts'
 
 const SWEEP_MS = 60_000
-/** In which own events are gathered for one commit, ms: many peers that register at once wait for none. */
-const GATHER_MS = 10
 
 const FILE_EVENTS = parseEventTypes('file.*')
 
@@ -52,9 +50,7 @@ export class MaestroEvents implements Component {
   /** started in this order, stopped in the other one */
   readonly #parts: readonly Component[]
   readonly #stopping = new AbortController()
-  /** what is to be told, and is not kept yet */
-  readonly #drafts: EventDraft[] = []
-  #publishing: Promise<void> | undefined
+  readonly #publishing = new Set<Promise<void>>()
   #kept = 0
 
   private constructor(config: MaestroConfig, deps: MaestroEventsDeps, log: EventLog, mailboxes: Mailboxes | undefined) {
@@ -100,10 +96,16 @@ export class MaestroEvents implements Component {
     }
   }
 
-  /** Tells the network, in the order of calls, in a moment. What can't be kept is logged, and fails nothing else. */
+  /** Tells the network, before anything that follows. What can't be kept is logged, and fails nothing else. */
   publish(drafts: readonly EventDraft[]): void {
-    this.#drafts.push(...drafts)
-    this.#publishing ??= this.#keep()
+    const publishing = this.#log
+      .publish(drafts)
+      .then(
+        () => {},
+        (error) => this.#logger.warn({ events: drafts.length, err: error }, 'events could not be kept'),
+      )
+      .finally(() => this.#publishing.delete(publishing))
+    this.#publishing.add(publishing)
   }
 
   async state(): Promise<EventsState> {
@@ -154,23 +156,10 @@ export class MaestroEvents implements Component {
 
   async stop(): Promise<void> {
     await this.endReaders()
-    await this.#publishing
+    await Promise.all(this.#publishing)
     for (const part of [...this.#parts].reverse()) await part.stop()
     await this.#mailboxes?.close()
     await this.#log.close()
-  }
-
-  async #keep(): Promise<void> {
-    await systemClock.sleep(GATHER_MS, this.#stopping.signal)
-    while (this.#drafts.length > 0) {
-      const drafts = this.#drafts.splice(0, EVENT_LIMITS.batch)
-      try {
-        await this.#log.publish(drafts)
-      } catch (error) {
-        this.#logger.warn({ events: drafts.length, err: error }, 'events could not be kept')
-      }
-    }
-    this.#publishing = undefined
   }
 
   /** What the broker tells of files goes into the directory. */
