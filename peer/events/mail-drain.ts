@@ -1,9 +1,12 @@
+import type { Clock } from '../../common/clock.ts'
 import { asNetworkError } from '../../common/errors.ts'
+import type { BusDeps } from '../../common/events/bus.ts'
 import { type Mail, MailSchema } from '../../common/events/mail.ts'
 import type { PeerId } from '../../common/ids.ts'
 import { type Component, Loop } from '../../common/lifecycle.ts'
+import type { Logger } from '../../common/log.ts'
+import type { MaestroClient } from '../../common/maestro-client.ts'
 import { pagesOf } from '../../common/paging.ts'
-import type { MaestroBusDeps } from './maestro-bus.ts'
 
 /** The hint of the Maestro comes at once; this is for one that was lost, ms. */
 const LOOK_MS = 300_000
@@ -13,9 +16,15 @@ const RETRY_MS = [500, 60_000] as const
 const PAGE = 500
 const WARN_MS = 60_000
 
+export interface MailDrainDeps extends Pick<BusDeps, 'onMail'> {
+  maestro: Pick<MaestroClient, 'mailbox' | 'taken'>
+  clock: Clock
+  logger: Logger
+}
+
 /** Empties this peer's mailbox at the Maestro, page by page: what `onMail` has taken leaves it, and nothing else. */
 export class MailDrain implements Component {
-  readonly #deps: Pick<MaestroBusDeps, 'maestro' | 'onMail' | 'logger' | 'clock'>
+  readonly #deps: MailDrainDeps
   readonly #self: PeerId
   readonly #loop: Loop
   #paused = true
@@ -23,7 +32,7 @@ export class MailDrain implements Component {
   #problem: string | null = null
   #warnedAt = Number.NEGATIVE_INFINITY
 
-  constructor(deps: Pick<MaestroBusDeps, 'maestro' | 'onMail' | 'logger' | 'clock'>, options: { self: PeerId }) {
+  constructor(deps: MailDrainDeps, options: { self: PeerId }) {
     this.#deps = deps
     this.#self = options.self
     this.#loop = new Loop('mailbox', (signal) => this.#tick(signal), deps.logger, {
