@@ -415,7 +415,7 @@ step 'limits reset goes back to the configuration' limits_reset
 
 chapter 'Events and mailboxes'
 # told URL EXPRESSION [TYPE]: some event that it has heard of, as e, is so
-told() { peer --agent "$1" events --last 5000 --type "${3:-*}" --json | json "d.events.some(({ event: e }) => $2)" >/dev/null; }
+told() { peer --agent "$1" events --last 5000 --type "${3:-*}" --json | json "d.events.some((e) => $2)" >/dev/null; }
 step 'every agent has heard of the files of the others' until_true 20 told $P3 "e.type === 'file.added' && e.origin === 'P1' && e.data.name === 'archivo1.txt'"
 sse() { get "$MAESTRO/events?last=5000&follow=0&type=peer.*" | grep -q '^event: peer.registered' && get -o "$WORK/body" "$P1/events?last=5&follow=0" && grep -q '^data: {"v":1' "$WORK/body"; }
 step 'GET /events of Maestro and agent (server-sent events)' sse
