@@ -4,7 +4,7 @@ import { Hono } from 'hono'
 import { streamSSE } from 'hono/streaming'
 import { HTTP_STATUS, type NetworkError } from '../../common/errors.ts'
 import { type EventData, type EventType, type NetworkEvent, parseEventTypes } from '../../common/events/event.ts'
-import type { AgentMailbox, OfferBody } from '../../common/events/rest.ts'
+import type { AgentMailbox, FollowBody, OfferBody } from '../../common/events/rest.ts'
 import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
 import type {
   DiscoverBody,
@@ -59,6 +59,7 @@ export class FakeAgent {
     set: [],
   }
   mailbox: AgentMailbox = { sent: [], received: [] }
+  follows: FollowBody[] = []
   /** what becomes of the offers that it made: one change at each look, the last one from then on */
   offerChanges: Partial<OfferBody>[] = []
   /** states that a transfer goes through, the first one answered to its POST */
@@ -188,6 +189,9 @@ export class FakeAgent {
       this.mailbox.sent.unshift(...offers)
       return c.json({ offers }, 202)
     })
+    app.get('/follows', (c) => c.json({ follows: this.follows }))
+    app.post('/follows', (c) => c.json(this.follows[0]))
+    app.delete('/follows', (c) => c.json({ follows: this.follows.slice(1) }))
     app.get('/mailbox', (c) => {
       const change = this.offerChanges.length > 1 ? this.offerChanges.shift() : this.offerChanges[0]
       this.mailbox.sent = this.mailbox.sent.map((one) => ({ ...one, ...change }))

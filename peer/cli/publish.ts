@@ -7,7 +7,7 @@ import { parseDuration } from './duration.ts'
 import { EXIT } from './exit.ts'
 import { awaitHolders } from './holders.ts'
 import { itemsOf } from './items.ts'
-import { parseQuery } from './query.ts'
+import { sharedBefore } from './send.ts'
 import { sharing } from './share.ts'
 import { count, duration, list, styled } from './text.ts'
 import { printUpload, type Uploaded } from './uploaded.ts'
@@ -97,7 +97,10 @@ async function barrier(file: Shared, wait: number, timeout: number, cli: Cli): P
 /** What FILE stands for, once the agent shares it. */
 async function share(file: string, as: FileName | undefined, cli: Cli): Promise<Shared> {
   const found = await stat(file).catch((error: unknown) => asNetworkError(error))
-  if (found instanceof NetworkError) return sharedBefore(file, found, cli)
+  if (found instanceof NetworkError) {
+    if (found.code !== 'not_found') throw found
+    return sharedBefore(file, undefined, cli)
+  }
   if (found.isDirectory())
     throw new NetworkError('invalid', `${file} is a folder: publish its files one by one, or "peer upload" all of it`)
   const [item] = (await itemsOf(file, as, cli)).items
@@ -106,18 +109,7 @@ async function share(file: string, as: FileName | undefined, cli: Cli): Promise<
   return { name: uploaded.name, id: uploaded.id, size: uploaded.size }
 }
 
-/** @throws NetworkError `not_found` */
-async function sharedBefore(file: string, fault: NetworkError, cli: Cli): Promise<Shared> {
-  if (fault.code !== 'not_found') throw fault
-  const [match] = (await (await cli.agent()).search(parseQuery(file))).matches
-  if (match) return { name: match.name, id: match.id, size: match.size }
-  throw new NetworkError(
-    'not_found',
-    `there is no file ${file} on this machine, and the agent shares none of this name or content id`,
-  )
-}
-
-/** `17 of 25 peers have it` */
+/** `17 of 25 other peers have it` */
 function stand(peers: readonly string[], wait: number): string {
   return `${peers.length} of ${count(wait, 'other peer')} ${wait === 1 ? 'has' : 'have'} it`
 }

@@ -82,8 +82,8 @@ async function share(
   return { shared, leftOut }
 }
 
-/** @throws NetworkError `not_found` */
-async function sharedBefore(file: string, as: FileName | undefined, cli: Cli): Promise<Shared> {
+/** What the agent shares under that name or content id. @throws NetworkError `not_found` */
+export async function sharedBefore(file: string, as: FileName | undefined, cli: Cli): Promise<Shared> {
   const missing = new NetworkError(
     'not_found',
     `there is no file ${file} on this machine, and the agent shares none of this name or content id`,
