@@ -273,7 +273,10 @@ export class Agent implements Component {
           host = await advertisedHost(this.#advertise)
           return { rest: self().rest, grpcPort: this.#grpcPort }
         },
-        onAnswer: (answered) => directory && breaker.report(directory, answered),
+        onAnswer: (answered) => {
+          if (directory) breaker.report(directory, answered)
+          if (answered) events.maestroAnswers()
+        },
         log: log.child({ part: 'maestro' }),
         clock,
       })

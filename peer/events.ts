@@ -160,6 +160,11 @@ export class Events implements Component {
     for (const close of this.#close) await close()
   }
 
+  /** The Maestro has answered something else. */
+  maestroAnswers(): void {
+    if (this.#bus instanceof MaestroBus) this.#bus.reconnect()
+  }
+
   addMetrics(metrics: Registry): void {
     gauge(metrics, 'p2p_events_unsent', 'own events that nobody else has yet', () => this.#backlog.unsent)
     gauge(metrics, 'p2p_events_connected', '1 while what carries events and mail answers', () =>

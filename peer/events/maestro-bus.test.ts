@@ -213,6 +213,19 @@ test('a Maestro that has fallen silent is left', async () => {
   await expect.poll(() => asked).toBeGreaterThan(1)
 })
 
+test('a Maestro that is seen to answer again is heard at once, however long the pause was', async () => {
+  const clock: Clock = { now: systemClock.now, sleep: (_, signal) => systemClock.sleep(60_000, signal) }
+  let up = false
+  const { bus } = await startBus(
+    { 'GET /events': (_, response) => (up ? stream(response) : response.destroy()) },
+    { clock },
+  )
+  await expect.poll(() => bus.state.problem).toMatch(/does not answer/)
+  up = true
+  bus.reconnect()
+  await expect.poll(() => bus.state.state).toBe('connected')
+})
+
 test('a refusal that has no end is given up', async () => {
   const { bus } = await startBus({ 'GET /events': (_, response) => void response.writeHead(503).write('{"error":') })
   await expect.poll(() => bus.state.problem).toMatch(/status 503/)

@@ -78,6 +78,13 @@ export class MaestroBus implements EventBus {
     await Promise.all([this.#hearing.stop(), this.#drain.stop()])
   }
 
+  /** The Maestro was seen to answer: where it isn't heard, that is tried at once. */
+  reconnect(): void {
+    if (this.#state.state === 'connected') return
+    this.#retryMs = RETRY_MS[0]
+    this.#hearing.nudge()
+  }
+
   async publish(events: readonly NetworkEvent[], signal: AbortSignal): Promise<void> {
     for (const piece of piecesOf(events, this.#self)) {
       const only = piece.length === 1 ? piece[0]!.id : undefined
