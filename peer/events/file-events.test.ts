@@ -67,3 +67,10 @@ test('of two names that had a content, one was renamed and the other one removed
     { from: 1, to: 2, part: 2 },
   ])
 })
+
+test('a content that comes back after another one has taken its name was added, and the name stays', () => {
+  const { events } = world()
+  events.draftsOf(change(2, [], { a: '1' }))
+  events.draftsOf(change(3, [entry('a', '2')]))
+  expect(events.draftsOf(change(4, [entry('b', '1')]))).toMatchObject([{ type: 'file.added' }])
+})

@@ -24,7 +24,9 @@ const MAX_REMEMBERED = 10_000
  */
 export class FileEvents {
   readonly #clock: Clock
+  /** contents that were removed lately, oldest first, and under which name; each name once */
   readonly #removed = new Map<ContentId, { name: FileName; at: number }>()
+  readonly #removedAs = new Map<FileName, ContentId>()
 
   constructor(deps: { clock: Clock }) {
     this.#clock = deps.clock
@@ -34,6 +36,8 @@ export class FileEvents {
   draftsOf({ from, to, added, removed, before }: CatalogChange): EventDraft[] {
     const now = this.#clock.now()
     const moved = movesOf(added, before)
+    // A name that stands for something again was not left by a rename.
+    for (const { name, id } of added) if (this.#removedAs.get(name) !== id) this.#forget(this.#removedAs.get(name))
     const gone = removed.filter((name) => !moved.has(name))
     for (const name of gone) {
       const id = before.get(name)
@@ -58,17 +62,26 @@ export class FileEvents {
   /** The name under which a content stood until a moment ago, where that was another. */
   #recent(id: ContentId, name: FileName, now: number): FileName | undefined {
     const was = this.#removed.get(id)
-    this.#removed.delete(id)
+    this.#forget(id)
     return was && was.name !== name && now - was.at <= RENAME_MS ? was.name : undefined
   }
 
   #remember(id: ContentId, name: FileName, now: number): void {
-    this.#removed.delete(id)
+    this.#forget(id)
+    this.#forget(this.#removedAs.get(name))
     this.#removed.set(id, { name, at: now })
+    this.#removedAs.set(name, id)
     for (const [oldest, { at }] of this.#removed) {
       if (this.#removed.size <= MAX_REMEMBERED && now - at <= RENAME_MS) return
-      this.#removed.delete(oldest)
+      this.#forget(oldest)
     }
+  }
+
+  #forget(id: ContentId | undefined): void {
+    const was = id === undefined ? undefined : this.#removed.get(id)
+    if (id === undefined || !was) return
+    this.#removed.delete(id)
+    if (this.#removedAs.get(was.name) === id) this.#removedAs.delete(was.name)
   }
 }
 
