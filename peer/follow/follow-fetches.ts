@@ -143,7 +143,12 @@ export class FollowFetches {
       return
     }
     this.#underWay.set(name, fetch)
-    const watching = this.#watch(fetch).finally(() => this.#watching.delete(watching))
+    const watching = this.#watch(fetch)
+      .catch((error: unknown) => {
+        this.#underWay.delete(name)
+        this.#failed(fetch, error)
+      })
+      .finally(() => this.#watching.delete(watching))
     this.#watching.add(watching)
   }
 

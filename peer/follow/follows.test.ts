@@ -377,6 +377,20 @@ describe('what fails', () => {
       .toEqual(['a'])
   })
 
+  test('what an event told of and the disk would not keep is found again', async () => {
+    const f = await fixture(['**'])
+    const { putFile } = f.store
+    f.store.putFile = () => {
+      throw new NetworkError('unavailable', 'the disk is full', { reason: 'disk_full' })
+    }
+    f.offer('a')
+    f.news('a')
+    expect(f.state.fetching).toBe(0)
+    f.store.putFile = putFile
+    f.clock.advance(30_000)
+    await expect.poll(() => f.transfers.running).toEqual(['a'])
+  })
+
   test('a newer version takes the place of one that is on its way', async () => {
     const f = await fixture(['**', 10])
     f.news('a', A, 9)

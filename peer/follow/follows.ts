@@ -5,14 +5,16 @@ import type { FollowBody } from '../../common/events/rest.ts'
 import { type FileName, type PeerId, printable } from '../../common/ids.ts'
 import { type Component, Loop } from '../../common/lifecycle.ts'
 import type { Logger } from '../../common/log.ts'
+import type { Random } from '../../common/random.ts'
 import type { Catalog } from '../catalog/catalog.ts'
 import type { CatalogEvent } from '../catalog/change-feed.ts'
 import { ambiguous, type FolderRow, type ListedFile } from '../transfer/folder/listing.ts'
 import { contentsOf, type Listers, walkDirectory } from './directory-walk.ts'
 import { type FetchEnd, FollowFetches, type FollowFetchesDeps } from './follow-fetches.ts'
 import type { FollowStore, Rule } from './follow-store.ts'
+import { Followed } from './followed.ts'
 import { type FollowedFile, Ledger } from './ledger.ts'
-import { type Pattern, parsePattern } from './pattern.ts'
+import { parsePattern } from './pattern.ts'
 
 export interface FollowsDeps {
   store: FollowStore
@@ -22,6 +24,8 @@ export interface FollowsDeps {
   listers: () => Listers
   clock: Clock
   log: Logger
+  /** spreads the looks of many peers */
+  random?: Random
 }
 
 export interface FollowsOptions {
@@ -35,22 +39,12 @@ const MAX_RULES = 100
 const MAX_WANTED = 10_000
 /** Files that one rule may bring, however small they are. */
 const MAX_FILES = 100_000
-const MAX_LEFT_OUT = 100
 /** Between two looks at all there is, at most. */
 const LOOK_MS = 600_000
 /** After one that failed. */
 const LOOK_AGAIN_MS = 30_000
 /** Since there is room again. */
 const ROOM_MS = 1000
-
-interface Followed {
-  rule: Rule
-  readonly pattern: Pattern
-  /** why which name was not fetched, the latest last */
-  readonly leftOut: Map<string, string>
-  /** whether something is left out that more room would let in */
-  short: boolean
-}
 
 /**
  * Fetches what anyone offers under the patterns that the user follows, each within its quota: at once where an event
@@ -93,7 +87,7 @@ export class Follows implements Component {
       jitter: 0,
       clock,
     })
-    for (const rule of store.rules()) this.#followed.set(rule.pattern, followed(rule))
+    for (const rule of store.rules()) this.#followed.set(rule.pattern, new Followed(rule))
   }
 
   /** The catalog has started: what it knows is known. */
@@ -138,7 +132,7 @@ export class Follows implements Component {
       since: before?.rule.since ?? clock.now(),
     }
     store.putRule(rule)
-    const now = before ?? followed(rule)
+    const now = before ?? new Followed(rule)
     now.rule = rule
     this.#followed.set(rule.pattern, now)
     this.lookAgain()
@@ -177,16 +171,17 @@ export class Follows implements Component {
     return [...this.#followed.values()].map((one) => this.#body(one))
   }
 
-  /** What is heard, in its order; anything but news of files is passed over. */
+  /** What is heard, in its order; anything but news of files is passed over, and what can't be kept is found later. */
   hear(events: readonly NetworkEvent[]): void {
     if (this.#followed.size === 0) return
-    this.#deps.store.together(() => {
+    const hear = () => {
       for (const { origin, type, data } of events) {
         if (origin === this.#self || (type !== 'file.added' && type !== 'file.renamed')) continue
         const { name, id, size } = data
         this.#want({ name, id, size }, origin, true)
       }
-    })
+    }
+    this.#keep(() => this.#deps.store.together(hear))
   }
 
   /** Looks at all that is offered now: events may have passed unheard, or more is wanted. */
@@ -196,9 +191,9 @@ export class Follows implements Component {
   }
 
   async #look(signal: AbortSignal): Promise<void> {
-    const { clock, listers, log, store } = this.#deps
+    const { clock, listers, log, store, random = Math.random } = this.#deps
     if (clock.now() < this.#lookDue) return
-    this.#lookDue = clock.now() + LOOK_MS * (0.9 + 0.2 * Math.random())
+    this.#lookDue = clock.now() + LOOK_MS * (0.9 + 0.2 * random())
     this.#overflowed = false
     for (const one of this.#followed.values()) one.short = false
     try {
@@ -237,9 +232,9 @@ export class Follows implements Component {
     if (!first) return
     const here = this.#deps.catalog.get(first.name)?.id
     const others = contents.filter(({ id }) => id !== here)
-    if (others.length === 0) one.leftOut.delete(first.name)
+    if (others.length === 0) one.let(first.name)
     // Which of several is meant nobody says, but an event would.
-    else if (others.length > 1 && here === undefined) this.#leaveOut(one, first.name, ambiguous(first.name, contents))
+    else if (others.length > 1 && here === undefined) one.leaveOut(first.name, ambiguous(first.name, contents))
     else this.#want(others[0]!, others[0]!.providers[0]!.peer, false)
   }
 
@@ -249,10 +244,10 @@ export class Follows implements Component {
     if (!one) return
     const known = this.#ledger.get(name)
     const here = this.#deps.catalog.get(name)?.id ?? this.#deps.catalog.existing(name)
-    if (here === id) one.leftOut.delete(name)
-    else if (here !== undefined && here !== 'unknown') this.#leaveOut(one, name, versionText(peer, known?.id === here))
+    if (here === id) one.let(name)
+    else if (here !== undefined && here !== 'unknown') one.leaveOut(name, versionText(peer, known?.id === here))
     else if (known?.id === id) {
-      if (known.state === 'gone' && here === undefined) this.#leaveOut(one, name, DECLINED)
+      if (known.state === 'gone' && here === undefined) one.leaveOut(name, DECLINED)
     } else if (known?.state !== 'wanted' || news) this.#admit(one, { name, id, size }, known)
   }
 
@@ -266,9 +261,9 @@ export class Follows implements Component {
     const why = this.#refusal(one, size)
     if (why === undefined) {
       this.#put({ ...file, pattern: one.rule.pattern, state: 'wanted' })
-      one.leftOut.delete(name)
+      one.let(name)
       this.#fetches.add(name, id)
-    } else this.#leaveOut(one, name, why)
+    } else one.leaveOut(name, why)
   }
 
   /** Why a file of so many bytes is not fetched for a rule. */
@@ -308,8 +303,8 @@ export class Follows implements Component {
     else {
       this.#keep(() => this.#put({ ...file, state: here ? 'here' : 'gone' }))
       const one = this.#followed.get(file.pattern)
-      if (here) one?.leftOut.delete(name)
-      else if (one) this.#leaveOut(one, name, DECLINED)
+      if (here) one?.let(name)
+      else if (one) one.leaveOut(name, DECLINED)
     }
     // As soon as the queue is half empty, but no sooner: a look costs the Maestro more than a file does.
     if (this.#overflowed && this.#ledger.wanted <= MAX_WANTED / 2) this.#lookAgainIn(LOOK_AGAIN_MS)
@@ -330,7 +325,7 @@ export class Follows implements Component {
       if (!file) continue
       if (file.id === id) {
         this.#keep(() => this.#put({ ...file, state: 'here' }))
-        this.#followed.get(file.pattern)?.leftOut.delete(name)
+        this.#followed.get(file.pattern)?.let(name)
       } else {
         // The user's own from now on.
         this.#fetches.cancel(name)
@@ -342,13 +337,7 @@ export class Follows implements Component {
   #giveUp(file: FollowedFile, why: string): void {
     this.#keep(() => this.#forget(file))
     const one = this.#followed.get(file.pattern)
-    if (one) this.#leaveOut(one, file.name, why)
-  }
-
-  #leaveOut(one: Followed, name: string, why: string): void {
-    one.leftOut.delete(name)
-    one.leftOut.set(name, why)
-    if (one.leftOut.size > MAX_LEFT_OUT) one.leftOut.delete(one.leftOut.keys().next().value!)
+    if (one) one.leaveOut(file.name, why)
   }
 
   #put(file: FollowedFile): void {
@@ -361,12 +350,13 @@ export class Follows implements Component {
     this.#ledger.drop(name)
   }
 
-  /** Nobody waits for it: where the disk refuses, it is found out again after the next start. */
+  /** Nobody waits for it: where the disk refuses, it is found out again. */
   #keep(change: () => void): void {
     try {
       change()
     } catch (error) {
       this.#deps.log.warn({ err: error }, 'what was followed could not be kept')
+      this.#lookAgainIn(LOOK_AGAIN_MS)
     }
   }
 
@@ -375,25 +365,12 @@ export class Follows implements Component {
     return undefined
   }
 
-  #body({ rule, leftOut }: Followed): FollowBody {
-    const { here, wanted } = this.#ledger.account(rule.pattern)
-    return {
-      pattern: rule.pattern,
-      quota: rule.quota,
-      bytes: here.bytes,
-      files: here.files,
-      fetching: wanted.files,
-      left_out: [...leftOut].reverse().map(([name, why]) => ({ name, why })),
-      since: new Date(rule.since).toISOString(),
-    }
+  #body(one: Followed): FollowBody {
+    return one.body(this.#ledger.account(one.rule.pattern))
   }
 }
 
 const DECLINED = 'it was removed or cancelled here: "peer download" fetches it'
-
-function followed(rule: Rule): Followed {
-  return { rule, pattern: parsePattern(rule.pattern), leftOut: new Map(), short: false }
-}
 
 function saved({ state, ...file }: FollowedFile) {
   return { ...file, landed: state !== 'wanted' }
