@@ -4,6 +4,7 @@ import type { ContentId, FileName } from '../../common/ids.ts'
 import { isEndState, type TransferBody, type TransferState } from '../../common/schemas.ts'
 import type { Landing } from '../transfer/contents.ts'
 import type { TransferManager } from '../transfer/manager.ts'
+import { Turns } from './turns.ts'
 
 export interface FollowFetchesDeps {
   transfers: Pick<TransferManager, 'start' | 'watch' | 'cancel'>
@@ -39,6 +40,8 @@ const WAITING: { readonly [S in TransferState]?: 'provider' | 'user' } = { waiti
 interface Fetch {
   readonly name: FileName
   readonly id: ContentId
+  /** who told of it */
+  readonly peer: string
   attempts: number
   /** ms since the epoch, before which it isn't tried */
   due: number
@@ -53,7 +56,7 @@ interface Fetch {
 /** Has what follows want fetched by transfers, a few at a time, and tries again what fails. */
 export class FollowFetches {
   readonly #deps: FollowFetchesDeps
-  readonly #ready = new Map<FileName, Fetch>()
+  readonly #ready = new Turns<Fetch>()
   readonly #later = new Map<FileName, Fetch>()
   readonly #underWay = new Map<FileName, Fetch>()
   readonly #watching = new Set<Promise<void>>()
@@ -63,10 +66,10 @@ export class FollowFetches {
     this.#deps = deps
   }
 
-  /** In place of another content under that name. */
-  add(name: FileName, id: ContentId): void {
+  /** In place of another content under that name; `peer` told of it. */
+  add(name: FileName, id: ContentId, peer: string): void {
     this.cancel(name)
-    this.#ready.set(name, { name, id, attempts: 0, due: 0 })
+    this.#ready.add({ name, id, peer, attempts: 0, due: 0 })
     this.#deps.onChange()
   }
 
@@ -91,16 +94,16 @@ export class FollowFetches {
     for (const fetch of this.#later.values())
       if (fetch.due <= now) {
         this.#later.delete(fetch.name)
-        this.#ready.set(fetch.name, fetch)
+        this.#ready.add(fetch)
       }
     for (const { name, waits } of [...this.#underWay.values()])
       if (waits?.for === 'provider' && now - waits.since >= PATIENCE_MS) {
         this.cancel(name)
         this.#deps.onEnd(name, failed('none of those who have it answers'))
       }
-    for (const fetch of this.#ready.values()) {
-      if (this.#placesTaken() >= PLACES || this.#underWay.size >= MAX_UNDER_WAY) return
-      this.#ready.delete(fetch.name)
+    while (this.#placesTaken() < PLACES && this.#underWay.size < MAX_UNDER_WAY) {
+      const fetch = this.#ready.next()
+      if (!fetch) return
       this.#begin(fetch)
     }
   }

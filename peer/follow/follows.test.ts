@@ -87,6 +87,15 @@ describe('what is fetched', () => {
     await expect.poll(() => f.transfers.running).toEqual(['1.pdf', '3.pdf', '4.pdf', '5.pdf'])
   })
 
+  test('a peer that tells of very much holds up no other', async () => {
+    const f = await fixture(['**'])
+    for (let i = 0; i < 1000; i++) f.news(`storm/${i}`, A)
+    f.news('calm.pdf', B, 1, 'P3')
+    await expect.poll(() => f.transfers.running).toHaveLength(4)
+    f.land(f.transfers.running[0]!)
+    await expect.poll(() => f.transfers.running).toContain('calm.pdf')
+  })
+
   test('others go on while one waits for its provider, which is given up after a while', async () => {
     const f = await fixture(['**'])
     for (let i = 1; i <= 5; i++) f.news(`${i}.pdf`, id(String(i)))

@@ -46,6 +46,8 @@ const LOOK_AGAIN_MS = 30_000
 /** Since there is room again. */
 const ROOM_MS = 1000
 
+type Wanted = Pick<ListedFile, 'name' | 'id' | 'size'>
+
 /**
  * Fetches what anyone offers under the patterns that the user follows, each within its quota: at once where an event
  * tells of it, and by a look at all that is offered, now and then, for what no event told of. Both lead to the same,
@@ -101,7 +103,7 @@ export class Follows implements Component {
       }
       const state = here === file.id ? 'here' : landed ? 'gone' : 'wanted'
       this.#ledger.put({ ...file, state })
-      if (state === 'wanted') this.#fetches.add(file.name, file.id)
+      if (state === 'wanted') this.#fetches.add(file.name, file.id, '')
     }
     this.#unlisten = catalog.onChange((change) => this.#changed(change))
     await this.#looking.start()
@@ -239,7 +241,7 @@ export class Follows implements Component {
   }
 
   /** `news`: it is what its provider has just said, and so in place of another content that is on its way */
-  #want({ name, id, size }: Pick<ListedFile, 'name' | 'id' | 'size'>, peer: string, news: boolean): void {
+  #want({ name, id, size }: Wanted, peer: string, news: boolean): void {
     const one = this.#ruleFor(name)
     if (!one) return
     const known = this.#ledger.get(name)
@@ -248,11 +250,12 @@ export class Follows implements Component {
     else if (here !== undefined && here !== 'unknown') one.leaveOut(name, versionText(peer, known?.id === here))
     else if (known?.id === id) {
       if (known.state === 'gone' && here === undefined) one.leaveOut(name, DECLINED)
-    } else if (known?.state !== 'wanted' || news) this.#admit(one, { name, id, size }, known)
+    } else if (known?.state !== 'wanted' || news) this.#admit(one, { name, id, size, peer }, known)
   }
 
   /** @param before another content under that name, which is not here */
-  #admit(one: Followed, file: Pick<ListedFile, 'name' | 'id' | 'size'>, before: FollowedFile | undefined): void {
+  #admit(one: Followed, wanted: Wanted & { peer: string }, before: FollowedFile | undefined): void {
+    const { peer, ...file } = wanted
     const { name, id, size } = file
     if (before) {
       this.#fetches.cancel(name)
@@ -262,7 +265,7 @@ export class Follows implements Component {
     if (why === undefined) {
       this.#put({ ...file, pattern: one.rule.pattern, state: 'wanted' })
       one.let(name)
-      this.#fetches.add(name, id)
+      this.#fetches.add(name, id, peer)
     } else one.leaveOut(name, why)
   }
 
