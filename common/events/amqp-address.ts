@@ -49,9 +49,9 @@ function sentence(reason: string, text: string, place: string, open: boolean): s
     case 'ACCESS_REFUSED':
       if (/login was refused/i.test(text))
         return `the RabbitMQ at ${place} refuses the user or the password: check the key "events"`
-      if (/exclusive/.test(text))
-        return `the RabbitMQ at ${place} has another process with the same id: give each its own "id" (${text})`
       return `the RabbitMQ at ${place} does not permit this user enough: ${text}`
+    case 'RESOURCE_LOCKED':
+      return `the RabbitMQ at ${place} has another process with the same id: give each its own "id" (${text})`
     case 'NOT_ALLOWED':
       return `the RabbitMQ at ${place} has no such virtual host, or not for this user: ${text}`
     case 'PRECONDITION_FAILED':

@@ -2,13 +2,22 @@ import type { AsyncMessage } from 'rabbitmq-client'
 import type { Rate } from '../bucket.ts'
 import type { Clock } from '../clock.ts'
 import { NetworkError } from '../errors.ts'
-import { issueText } from '../issue.ts'
 import { Loop } from '../lifecycle.ts'
 import type { Logger } from '../log.ts'
 import { type BrokerAddress, parseBrokerAddress } from './amqp-address.ts'
-import { ConfirmedChannel, type Parcel } from './amqp-confirmed.ts'
-import { AmqpInbox, ASIDE_REASONS, type AsideReason, type Reading, readJson } from './amqp-inbox.ts'
+import { ConfirmedChannel } from './amqp-confirmed.ts'
+import { AmqpInbox } from './amqp-inbox.ts'
 import { AmqpLink } from './amqp-link.ts'
+import {
+  ASIDE_REASONS,
+  type AsideReason,
+  checkParcel,
+  eventParcel,
+  mailParcel,
+  type Reading,
+  readEvent,
+  readMail,
+} from './amqp-messages.ts'
 import { OriginRates } from './amqp-origins.ts'
 import type { Session } from './amqp-session.ts'
 import {
@@ -20,25 +29,22 @@ import {
   EVENT_QUEUE_MESSAGES,
 } from './amqp-topology.ts'
 import type { BusDeps, BusState, EventBus } from './bus.ts'
-import { EVENT_LIMITS, isEventType, type NetworkEvent, parseEvent } from './event.ts'
-import { MAIL_BYTES, type Mail, MailSchema } from './mail.ts'
+import { EVENT_LIMITS, type NetworkEvent } from './event.ts'
+import { MAIL_BYTES, type Mail } from './mail.ts'
 
-const PREFETCH = { events: 500, mail: 100 }
+const PREFETCH = { events: 500, mail: 500 }
 /** How often it is checked that events still come here, ms. */
-const CHECK_MS = 30_000
+const CHECK_MS = 15_000
 /** Between two warnings about messages that were set aside, ms. */
 const WARN_MS = 10_000
 /** A peer that has lost its head is set aside beyond this. */
 const ORIGIN_RATE: Rate = { perSecond: 4000, atOnce: 40_000 }
-/** The longest that the broker can count, ms; a recipient looks at `expires` itself. */
-const MAX_EXPIRATION_MS = 2 ** 32 - 1
 /** When to try a full mailbox again, ms. */
 const FULL_RETRY_MS = 60_000
 /** What a batch that is being kept may take when the bus stops, ms; the broker delivers it again otherwise. */
 const SETTLE_MS = 500
 /** Mailboxes that a session remembers to be there. */
 const KNOWN_MAILBOXES = 10_000
-const CHECK = 'check'
 
 export interface AmqpBusDeps extends BusDeps {
   clock: Clock
@@ -126,7 +132,7 @@ export class AmqpBus implements EventBus {
   }
 
   async publish(events: readonly NetworkEvent[], signal: AbortSignal): Promise<void> {
-    const parcels = events.map((event) => this.#eventParcel(event))
+    const parcels = events.map((event) => eventParcel(event, this.#names))
     for (let done = 0; done < parcels.length; done += EVENT_LIMITS.batch) {
       const taken = await this.#ready().publish(parcels.slice(done, done + EVENT_LIMITS.batch), signal)
       if (taken) continue
@@ -138,51 +144,21 @@ export class AmqpBus implements EventBus {
   }
 
   async send(mail: Mail, signal: AbortSignal): Promise<void> {
-    const body = mailBody(mail)
-    const left = Date.parse(mail.expires) - this.#deps.clock.now()
-    if (left <= 0) return
-    const parcel: Parcel = {
-      exchange: '',
-      routingKey: this.#names.mailbox(mail.to),
-      id: mail.id,
-      type: mail.kind,
-      body,
-      ...(left <= MAX_EXPIRATION_MS ? { expiration: left } : {}),
+    const parcel = mailParcel(mail, this.#names, this.#deps.clock.now())
+    if (!parcel) return
+    const publisher = this.#ready()
+    if (!this.#mailboxes.has(mail.to)) {
+      const session = this.#out.session as Session
+      await session.within(declareMailbox(publisher.channel, this.#names, mail.to), signal)
+      if (this.#mailboxes.size >= KNOWN_MAILBOXES) this.#mailboxes.clear()
+      this.#mailboxes.add(mail.to)
     }
-    for (let attempt = 1; attempt <= 2; attempt++) if (await this.#sent(parcel, mail, signal)) return
-    throw new NetworkError('unavailable', `the mailbox of ${mail.to} is deleted again and again`, {
+    if (await publisher.publish([parcel], signal).catch((error) => refuseFull(error, mail))) return
+    // Not made again at once: the broker must tell its owner first, or goes on delivering to a consumer that is no more.
+    this.#mailboxes.delete(mail.to)
+    throw new NetworkError('unavailable', `the mailbox of ${mail.to} was deleted at the RabbitMQ: try again`, {
       reason: 'unroutable',
     })
-  }
-
-  /** @returns false where the mailbox is not there any more */
-  async #sent(parcel: Parcel, { to }: Mail, signal: AbortSignal): Promise<boolean> {
-    const publisher = this.#ready()
-    const session = this.#out.session as Session
-    if (!this.#mailboxes.has(to)) {
-      await session.within(declareMailbox(publisher.channel, this.#names, to), signal)
-      if (this.#mailboxes.size >= KNOWN_MAILBOXES) this.#mailboxes.clear()
-      this.#mailboxes.add(to)
-    }
-    try {
-      if (await publisher.publish([parcel], signal)) return true
-    } catch (error) {
-      if (!(error instanceof NetworkError) || error.details.reason !== 'nack') throw error
-      throw new NetworkError('limited', `the mailbox of ${to} is full: it takes more when ${to} has read some`, {
-        retry_ms: FULL_RETRY_MS,
-      })
-    }
-    this.#mailboxes.delete(to)
-    return false
-  }
-
-  #eventParcel(event: NetworkEvent): Parcel {
-    const body = Buffer.from(JSON.stringify(checked(event)))
-    if (body.length > EVENT_LIMITS.bytes)
-      throw new NetworkError('too_large', `event ${event.id} has ${body.length} bytes: ${EVENT_LIMITS.bytes} at most`, {
-        id: event.id,
-      })
-    return { exchange: this.#names.events, routingKey: event.type, id: event.id, type: event.type, body }
   }
 
   async #setUpPublishing(session: Session): Promise<void> {
@@ -197,6 +173,7 @@ export class AmqpBus implements EventBus {
     const { self, mailbox } = this.#options
     const names = this.#names
     const channel = await session.channel()
+    await channel.queueDeclare({ queue: names.lock(self), exclusive: true })
     await declareExchanges(channel, names)
     const before = await session.look(names.eventQueue(self))
     await declareEventQueue(channel, names, self)
@@ -222,7 +199,7 @@ export class AmqpBus implements EventBus {
     await declareMailbox(channel, names, self)
     this.#inboxes.push(
       await AmqpInbox.open<Mail>(
-        { clock, logger, onAside, read: (message) => this.#readMail(message), take: onMail },
+        { clock, logger, onAside, read: (message) => readMail(message, self, clock.now()), take: onMail },
         session,
         { queue: names.mailbox(self), prefetch: PREFETCH.mail, bytes: MAIL_BYTES },
       ),
@@ -230,27 +207,8 @@ export class AmqpBus implements EventBus {
   }
 
   #readEvent(message: AsyncMessage): Reading<NetworkEvent> {
-    if (message.type === CHECK) return { kind: 'past' }
-    const json = readJson(message)
-    if (json.kind !== 'item') return json
-    const value = json.item as { v?: unknown; type?: unknown } | null
-    if (value?.v !== 1 || !isEventType(value.type)) return { kind: 'aside', reason: 'foreign' }
-    try {
-      const event = parseEvent(value)
-      return this.#rates.admits(event) ? { kind: 'item', item: event } : { kind: 'aside', reason: 'storm' }
-    } catch {
-      return { kind: 'aside', reason: 'malformed' }
-    }
-  }
-
-  #readMail(message: AsyncMessage): Reading<Mail> {
-    const json = readJson(message)
-    if (json.kind !== 'item') return json
-    const parsed = MailSchema.safeParse(json.item)
-    if (!parsed.success) return { kind: 'aside', reason: 'malformed' }
-    const mail = parsed.data
-    if (mail.to !== this.#options.self) return { kind: 'aside', reason: 'foreign' }
-    return Date.parse(mail.expires) <= this.#deps.clock.now() ? { kind: 'past' } : { kind: 'item', item: mail }
+    const reading = readEvent(message)
+    return reading.kind === 'item' && !this.#rates.admits(reading.item) ? { kind: 'aside', reason: 'storm' } : reading
   }
 
   /**
@@ -262,9 +220,8 @@ export class AmqpBus implements EventBus {
     const bind = this.#bind
     if (!session || session.blocked || !this.#in.session || !this.#publisher || !bind) return
     const { self } = this.#options
-    const parcel = { exchange: this.#names.events, routingKey: this.#names.checkKey(self), id: CHECK, type: CHECK }
     try {
-      if (await this.#publisher.publish([{ ...parcel, body: Buffer.alloc(0) }], signal)) return
+      if (await this.#publisher.publish([checkParcel(self, this.#names)], signal)) return
       await bind()
     } catch {
       return // the link tells of it, and checks again once it is there
@@ -275,6 +232,7 @@ export class AmqpBus implements EventBus {
 
   #ready(): ConfirmedChannel {
     if (!this.#out.session || !this.#publisher) throw this.#problem()
+    if (this.#out.session.blocked) throw this.#out.session.blocked
     return this.#publisher
   }
 
@@ -308,23 +266,10 @@ export class AmqpBus implements EventBus {
   }
 }
 
-/** @throws NetworkError `invalid` with its id */
-function checked(event: NetworkEvent): NetworkEvent {
-  try {
-    return parseEvent(event)
-  } catch (error) {
-    throw new NetworkError('invalid', (error as Error).message, { id: event.id }, error)
-  }
-}
-
-/** @throws NetworkError `invalid` or `too_large` with its id */
-function mailBody(mail: Mail): Buffer {
-  const parsed = MailSchema.safeParse(mail)
-  if (!parsed.success) throw new NetworkError('invalid', issueText(parsed.error.issues, mail, 'mail'), { id: mail.id })
-  const body = Buffer.from(JSON.stringify(parsed.data))
-  if (body.length > MAIL_BYTES)
-    throw new NetworkError('too_large', `message ${mail.id} has ${body.length} bytes: ${MAIL_BYTES} at most`, {
-      id: mail.id,
-    })
-  return body
+/** The one reason for which the broker takes no mail while it takes other messages. */
+function refuseFull(error: unknown, { to }: Mail): never {
+  if (!(error instanceof NetworkError) || error.details.reason !== 'nack') throw error
+  throw new NetworkError('limited', `the mailbox of ${to} is full: it takes more when ${to} has read some`, {
+    retry_ms: FULL_RETRY_MS,
+  })
 }

@@ -1,17 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Channel } from 'rabbitmq-client'
+import type { Parcel } from './amqp-messages.ts'
 import type { Session } from './amqp-session.ts'
-
-export interface Parcel {
-  /** '' leads to the queue that the routing key names */
-  readonly exchange: string
-  readonly routingKey: string
-  readonly id: string
-  readonly type: string
-  readonly body: Buffer
-  /** ms; for ever by default */
-  readonly expiration?: number
-}
 
 /** Publishes with the broker's confirmation: what is confirmed is on its disk. */
 export class ConfirmedChannel {
@@ -46,7 +36,6 @@ export class ConfirmedChannel {
    * @throws NetworkError `unavailable`, `cancelled`
    */
   async publish(parcels: readonly Parcel[], signal?: AbortSignal): Promise<boolean> {
-    if (this.#session.blocked) throw this.#session.blocked
     await this.#session.within(Promise.all(parcels.map((parcel) => this.#put(parcel))), signal)
     // A message that no queue takes is returned before it is confirmed, but the library tells of it a turn later.
     await setImmediate()

@@ -2,17 +2,8 @@ import { setImmediate } from 'node:timers/promises'
 import type { AsyncMessage, Channel } from 'rabbitmq-client'
 import type { Clock } from '../clock.ts'
 import type { Logger } from '../log.ts'
+import { type AsideReason, OVERSIZED, type Reading } from './amqp-messages.ts'
 import type { Session } from './amqp-session.ts'
-
-/** Why a message was set aside: it is among the dead letters then, for people to look at. */
-export const ASIDE_REASONS = ['oversized', 'foreign', 'malformed', 'storm'] as const
-export type AsideReason = (typeof ASIDE_REASONS)[number]
-
-/** What a message is; `past` is one that nobody need see. */
-export type Reading<T> =
-  | { readonly kind: 'item'; readonly item: T }
-  | { readonly kind: 'aside'; readonly reason: AsideReason }
-  | { readonly kind: 'past' }
 
 export interface InboxDeps<T> {
   clock: Clock
@@ -32,7 +23,6 @@ export interface InboxOptions {
 }
 
 const RETRY_MS = { first: 250, longest: 15_000 }
-const OVERSIZED = 'oversized'
 
 /** Takes messages from a queue, in order and in batches, as long as a session lasts. */
 export class AmqpInbox<T> {
@@ -50,13 +40,13 @@ export class AmqpInbox<T> {
     void session.over.then(() => this.#ended.abort())
   }
 
-  /** Begins to consume. No other process may do so from the same queue: each would hear a part only. */
+  /** Begins to consume. */
   static async open<T>(deps: InboxDeps<T>, session: Session, options: InboxOptions): Promise<AmqpInbox<T>> {
     const channel = await session.channel()
     boundBodies(channel, options.bytes)
     await channel.basicQos({ prefetchCount: options.prefetch })
     const inbox = new AmqpInbox(deps, session, channel)
-    await channel.basicConsume({ queue: options.queue, exclusive: true }, (message) => inbox.#accept(message))
+    await channel.basicConsume({ queue: options.queue }, (message) => inbox.#accept(message))
     return inbox
   }
 
@@ -118,15 +108,6 @@ export class AmqpInbox<T> {
       if (this.#ended.signal.aborted) return false
     }
   }
-}
-
-/** The JSON value of a message that is one of ours by its looks. */
-export function readJson(message: AsyncMessage): Reading<unknown> {
-  if (message.contentType === OVERSIZED) return { kind: 'aside', reason: 'oversized' }
-  if (message.contentType !== 'application/json') return { kind: 'aside', reason: 'foreign' }
-  // The library leaves the bytes of what is no JSON.
-  if (Buffer.isBuffer(message.body)) return { kind: 'aside', reason: 'malformed' }
-  return { kind: 'item', item: message.body }
 }
 
 interface ChannelInside {

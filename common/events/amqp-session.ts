@@ -1,9 +1,12 @@
+import type { Socket } from 'node:net'
 import { type Channel, Connection } from 'rabbitmq-client'
 import { NetworkError } from '../errors.ts'
 import { type BrokerAddress, brokerProblem } from './amqp-address.ts'
 
 /** Longest that the broker may take to answer, ms: it commits to its disk meanwhile. */
 const ANSWER_MS = 30_000
+/** The longest frame that is read; those agreed upon have 8 KiB. */
+const FRAME_BYTES = 256 * 1024
 /** Longest that a polite end may take, ms. */
 const CLOSE_MS = 1000
 
@@ -31,6 +34,7 @@ export class Session {
       this.#ended = resolve
     })
     this.#connection = new Connection({ ...address.options, connectionName: name })
+    boundFrames(this.#connection)
     this.#connection.on('connection', () => {
       this.#open = true
     })
@@ -152,6 +156,24 @@ export class Session {
 
   #refuseWaiting(error: NetworkError): void {
     for (const refuse of [...this.#waiting]) refuse(error)
+  }
+}
+
+interface ConnectionInside {
+  _socket: Socket
+}
+
+/**
+ * The library waits for as many bytes as a frame says that it has, 4 GiB perhaps where what answers speaks another
+ * protocol, and what the socket throws then ends the process.
+ */
+function boundFrames(connection: Connection): void {
+  const socket = (connection as unknown as ConnectionInside)._socket
+  const read = socket.read.bind(socket)
+  socket.read = (size) => {
+    if (size === undefined || size <= FRAME_BYTES) return read(size)
+    socket.destroy(Object.assign(new Error(`a frame of ${size} bytes`), { code: 'FRAME_ERROR' }))
+    return null
   }
 }
 

@@ -36,6 +36,11 @@ export class AmqpNames {
     return `${this.#prefix}.mailbox.${peer}`
   }
 
+  /** An empty queue that belongs to one connection: two processes with one id would each hear a part of the events. */
+  lock(process: string): string {
+    return `${this.#prefix}.process.${process}`
+  }
+
   /** A routing key that no event has: it leads to the queue of that process alone. */
   checkKey(process: string): string {
     return `check.of.${process}`

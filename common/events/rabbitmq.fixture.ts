@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import net from 'node:net'
-import { Connection } from 'rabbitmq-client'
+import { Connection, type SyncMessage } from 'rabbitmq-client'
 import { onTestFinished, type TestContext } from 'vitest'
 import { AmqpNames } from './amqp-topology.ts'
 
@@ -54,24 +54,29 @@ export class TestNetwork {
     return this.#connection
   }
 
-  /** Publishes something to the exchange of events as a stranger could, or to a queue where `exchange` is ''. */
-  async publish(body: string | Buffer, envelope: Record<string, unknown> = {}): Promise<void> {
+  /** Publishes to the exchange of events as a stranger could, or to a queue where `exchange` is ''. */
+  async publish(bodies: string | Buffer | readonly string[], envelope: Record<string, unknown> = {}): Promise<void> {
     const channel = await this.#connection.acquire()
     try {
       await channel.confirmSelect()
-      await channel.basicPublish(
-        {
-          exchange: this.names.events,
-          routingKey: 'file.added',
-          contentType: 'application/json',
-          durable: true,
-          ...envelope,
-        },
-        Buffer.from(body),
-      )
+      const all = Array.isArray(bodies) ? bodies : [bodies]
+      const settings = {
+        exchange: this.names.events,
+        routingKey: 'file.added',
+        contentType: 'application/json',
+        durable: true,
+        ...envelope,
+      }
+      for (let done = 0; done < all.length; done += 1000)
+        await Promise.all(all.slice(done, done + 1000).map((body) => channel.basicPublish(settings, Buffer.from(body))))
     } finally {
       await channel.close()
     }
+  }
+
+  /** The next message of a queue, taken from it. */
+  async take(queue: string): Promise<SyncMessage | undefined> {
+    return this.#connection.basicGet({ queue, noAck: true })
   }
 
   /** How many messages wait in a queue; undefined where it isn't there. */
