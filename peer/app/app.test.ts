@@ -4,7 +4,7 @@ import { createMetrics } from '../../common/metrics.ts'
 import { createPeerApp, type PeerAppDeps } from './app.ts'
 
 test('of a stranger nothing is read on the routes of the own user', async () => {
-  const nothing = {} as PeerAppDeps
+  const nothing = { events: {} } as PeerAppDeps
   const app = createPeerApp(
     { ...nothing, log: silentLog, metrics: createMetrics('test') },
     { token: undefined, advertiseHost: undefined },
@@ -13,6 +13,8 @@ test('of a stranger nothing is read on the routes of the own user', async () => 
     ['POST', '/transfers'],
     ['POST', '/friends'],
     ['POST', '/discover'],
+    ['POST', '/mailbox'],
+    ['POST', '/follows'],
     ['POST', '/refresh'],
     ['PUT', '/files/a'],
     ['PATCH', '/nowhere'],

@@ -18,7 +18,7 @@ function served(remoteAddress = '127.0.0.1') {
     { clock: new ManualClock(), log: silentLog },
     { file: join(folder, 'limits.json'), configured: { download: 10 * MB } },
   )
-  const others = {} as PeerAppDeps
+  const others = { events: {} } as PeerAppDeps
   const app = createPeerApp(
     { ...others, limits, log: silentLog, metrics: createMetrics('test') },
     { token: 'a good token', advertiseHost: undefined },

@@ -56,6 +56,7 @@ const deps = {
   ),
   level: (steps: readonly LookupStep[]) =>
     levelOf({ strategies: STRATEGIES, maestro: 'answers', ring: 'whole', neighbours: 1, friends: 0 }, steps),
+  events: {},
 } as unknown as PeerAppDeps
 
 const app = createPeerApp(deps, { token: 'a-long-token', advertiseHost: undefined })
