@@ -9,6 +9,8 @@ import { promisify } from 'node:util'
 import { Connection } from 'rabbitmq-client'
 
 const START_MS = 90_000
+/** Erlang's: it knows at which port a node is. */
+const NAME_SERVER = 'epmd'
 const run = promisify(execFile)
 
 /** A RabbitMQ of a test's own, on loopback, with a disk of its own. */
@@ -68,7 +70,7 @@ export async function startBroker(scripts: string): Promise<TestBroker> {
     RUNNING_UNDER_SYSTEMD: 'true',
   }
   const url = `amqp://guest:guest@127.0.0.1:${port}`
-  const names = spawn('epmd', ['-port', String(epmdPort), '-address', '127.0.0.1'], { env, stdio: 'ignore' })
+  const names = spawn(NAME_SERVER, ['-port', String(epmdPort), '-address', '127.0.0.1'], { env, stdio: 'ignore' })
   const namesEnded = once(names, 'exit')
   let child: ChildProcess | undefined
 
