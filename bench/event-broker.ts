@@ -145,18 +145,17 @@ export async function rate(): Promise<Measurement[]> {
       await until('the broker was not reached', 30_000, async () => bus.state.state === 'connected')
       const events = await log.publish(drafts(0))
       const bodies = events.map((event) => Buffer.from(JSON.stringify(event)))
-      const [ours, theirs]: [number[], number[]] = [[], []]
+      const [ours, theirs, unread]: number[][] = [[], [], []]
       for (let round = 0; round <= ROUNDS; round++) {
-        const [a, b] = [
+        const rates = [
           await perSecond(() => bus.publish(events, AbortSignal.timeout(60_000))),
           await perSecond(() => bare.publish(bodies)),
+          await perSecond(() => bare.publish(bodies, UNREAD)),
         ]
         // The first round warms up.
-        if (round === 0) continue
-        ours.push(a)
-        theirs.push(b)
+        if (round > 0) for (const [i, all] of [ours!, theirs!, unread!].entries()) all.push(rates[i]!)
       }
-      const [value, base] = [median(ours), median(theirs)]
+      const [value, base] = [median(ours!), median(theirs!)]
       return [
         {
           what,
@@ -164,7 +163,7 @@ export async function rate(): Promise<Measurement[]> {
           unit: '/s',
           target: { atLeast: 0.6 * base },
           baseline: { what: 'the bare client library', value: base, unit: '/s' },
-          note: `${ROUND} events of ${bodies[0]!.length} bytes a round, ${BATCH} at a time, to a queue of the same kind that this process reads as well`,
+          note: `${ROUND} events of ${bodies[0]!.length} bytes a round, ${BATCH} at a time, to a queue of the same kind that this process reads as well; the library to one that nobody reads: ${Math.round(median(unread!))}/s`,
         },
       ]
     } finally {
@@ -183,6 +182,9 @@ async function perSecond(publish: () => Promise<unknown>): Promise<number> {
   return ROUND / ((performance.now() - begin) / 1000)
 }
 
+const READ = 'bare.read'
+const UNREAD = 'bare.unread'
+
 /** What somebody would write who has nothing but the library: a channel that publishes, a consumer that acknowledges. */
 class Bare {
   readonly #connection: Connection
@@ -198,24 +200,25 @@ class Bare {
   static async open(url: string): Promise<Bare> {
     const connection = new Connection(url)
     connection.on('error', () => {})
-    const exchange = 'bare.events'
-    const queue = 'bare.queue'
     const channel = await connection.acquire()
-    await channel.exchangeDeclare({ exchange, type: 'topic', durable: true })
-    await channel.queueDeclare({ queue, durable: true, arguments: { 'x-queue-type': 'quorum' } })
-    await channel.queueBind({ exchange, queue, routingKey: '#' })
+    for (const exchange of [READ, UNREAD]) {
+      const queue = exchange
+      await channel.exchangeDeclare({ exchange, type: 'topic', durable: true })
+      await channel.queueDeclare({ queue, durable: true, arguments: { 'x-queue-type': 'quorum' } })
+      await channel.queueBind({ exchange, queue, routingKey: '#' })
+    }
     await channel.confirmSelect()
     const consumer = connection.createConsumer(
-      { queue, qos: { prefetchCount: 500 }, queueOptions: { passive: true } },
+      { queue: READ, qos: { prefetchCount: 500 }, queueOptions: { passive: true } },
       async () => {},
     )
     consumer.on('error', () => {})
     return new Bare(connection, channel, consumer)
   }
 
-  publish(bodies: readonly Buffer[]): Promise<unknown> {
+  publish(bodies: readonly Buffer[], exchange = READ): Promise<unknown> {
     const to = {
-      exchange: 'bare.events',
+      exchange,
       routingKey: 'file.removed',
       durable: true,
       contentType: 'application/octet-stream',

@@ -42,12 +42,13 @@ class Reader {
 
   #take(text: string, from: number, end: number, now: number): void {
     const id = text.indexOf('id: ', from)
-    if (id < 0 || id > end) return
+    const time = text.indexOf('"time":"', from)
+    // Without an event it is a comment, or tells a position only.
+    if (id < 0 || time < 0 || time > end) return
     const dash = text.indexOf('-', id)
     const position = Number.parseInt(text.slice(dash + 1, dash + 12), 10)
     if (position <= this.#position) disordered++
     this.#position = position
-    const time = text.indexOf('"time":"', id)
     const delay = now - Date.parse(text.slice(time + 8, time + 32))
     delays[Math.min(BINS - 1, Math.max(0, delay))]!++
     delivered++
