@@ -7,12 +7,19 @@ module.exports = {
     { name: 'peer-not-maestro', severity: 'error', from: { path: '^peer/' }, to: { path: '^(maestro|scripts|bench|tests)/' } },
     {
       name: 'domain-knows-no-protocol',
-      comment: 'transfer, dht, flood, overlay and locate see small interfaces; rpc and app implement them',
+      comment: 'transfer, dht, flood, overlay, locate, mailbox and follow see small interfaces; rpc, app and events implement them',
       severity: 'error',
-      from: { path: '^peer/(transfer|dht|flood|overlay|simulate|locate|catalog)/' },
-      to: { path: '(node_modules/(hono|@hono|@grpc|undici)/|^peer/(rpc|app|cli)/|^common/(http|rpc)\\.ts)' },
+      from: { path: '^peer/(transfer|dht|flood|overlay|simulate|locate|catalog|mailbox|follow)/' },
+      to: { path: '(node_modules/(hono|@hono|@grpc|undici|rabbitmq-client)/|^peer/(rpc|app|cli|events)/|^common/(http|rpc)\\.ts)' },
     },
     { name: 'store-only-through-interface', severity: 'error', from: { path: '^maestro/(?!main|maestro\\.ts|directory/)', pathNot: '\\.test\\.ts$' }, to: { path: '^maestro/directory/sqlite' } },
+    {
+      name: 'rabbitmq-only-behind-the-bus',
+      comment: 'all others see the interface EventBus',
+      severity: 'error',
+      from: { pathNot: '^common/events/amqp-|^(tests|bench)/|\\.(test|fixture)\\.ts$' },
+      to: { path: 'node_modules/rabbitmq-client/' },
+    },
     { name: 'agents-are-not-simulated', severity: 'error', from: { path: '^peer/(?!simulate|cli)', pathNot: '\\.(test|fixture)\\.ts$' }, to: { path: '^peer/simulate/' } },
     { name: 'only-roots-know-all', severity: 'error', from: { path: '^peer/(app|rpc)/' }, to: { path: '^peer/(agent|main)\\.ts' } },
     {
