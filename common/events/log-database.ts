@@ -1,14 +1,10 @@
-import { randomBytes } from 'node:crypto'
-import { mkdirSync, renameSync, rmSync } from 'node:fs'
-import { dirname } from 'node:path'
-import Sqlite, { type Database } from 'better-sqlite3'
+import type { Database } from 'better-sqlite3'
+import { openDatabase } from '../database.ts'
 import { databaseFailure } from '../database-failure.ts'
-import { NetworkError } from '../errors.ts'
-import type { Logger } from '../log.ts'
+import type { NetworkError } from '../errors.ts'
 
-const VERSION = 1
-const SCHEMA = `
-  create table state (name text not null, seq integer not null, dropped integer not null, resume text);
+const MIGRATIONS = [
+  `create table state (name text not null, seq integer not null, dropped integer not null, resume text);
   create table events (
     position integer primary key autoincrement,
     id text not null,
@@ -20,55 +16,72 @@ const SCHEMA = `
   create table unsent (position integer primary key);
   create table cursors (reader text primary key, position integer not null) without rowid;
   create table forgotten (source text primary key, seq integer not null, at integer not null) without rowid;
-`
+  insert into state values (lower(hex(randomblob(4))), 0, 0, null);`,
+]
 
-/** Opens the database of an event log; makes the file and its folder where they are missing. */
-export function openLogDatabase(path: string): Database {
-  if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })
-  const db = new Sqlite(path, { timeout: 1000 })
-  try {
-    // One process owns the file, which spares every statement the file locks.
-    db.pragma('locking_mode = EXCLUSIVE')
-    db.pragma('journal_mode = WAL')
-    // Survives a killed process whole, and a power cut without the last moments.
-    db.pragma('synchronous = NORMAL')
+/** Opens the database of an event log. @param take what is made of it */
+export function openLogDatabase<T>(path: string, take: (db: Database) => T): T {
+  // A killed process loses nothing; what a power cut takes, others have or nobody has heard of.
+  return openDatabase(path, { migrations: MIGRATIONS, synchronous: 'NORMAL' }, (db) => {
     db.pragma('wal_autocheckpoint = 4096')
     db.pragma('journal_size_limit = 16777216')
-    const version = db.pragma('user_version', { simple: true }) as number
-    if (version > VERSION)
-      throw new NetworkError('invalid', `${path} was written by a newer program (version ${version}): update this one`)
-    if (version === 0)
-      db.transaction(() => {
-        db.exec(SCHEMA)
-        db.prepare('insert into state values (?, 0, 0, null)').run(randomBytes(4).toString('hex'))
-        db.pragma(`user_version = ${VERSION}`)
-      }).immediate()
-    return db
-  } catch (error) {
-    db.close()
-    throw error
-  }
-}
-
-/** Renames a damaged database to `.broken`; who has it open keeps it, the next one to open it begins anew. */
-export function setAside(path: string, log: Logger): void {
-  if (path === ':memory:') return
-  const broken = `${path}.broken`
-  try {
-    renameSync(path, broken)
-    for (const file of ['-wal', '-shm']) rmSync(path + file, { force: true })
-    log.warn({ database: path, broken }, 'the event log is damaged: it was set aside, and a new one begins')
-  } catch (error) {
-    log.warn({ database: path, err: error }, 'the event log is damaged, and can not be set aside')
-  }
+    return take(db)
+  })
 }
 
 /** What a failure of the database at `path` means. */
 export function logFailure(error: unknown, path: string): NetworkError {
   return databaseFailure(error, path, {
-    damaged: 'it was set aside, and a new one begins at the next start',
+    damaged: 'it was moved aside, and a new one begins at the next start',
     busy: 'does the same program run already?',
     access: 'check its permissions',
     folder: 'check where it is configured to be',
   })
+}
+
+/** Its statements. `limit ? + 0`: SQLite plans by the value of a bare limit, and so would compile the statement again at every call. */
+export function prepare(db: Database) {
+  const sql = <Parameters extends unknown[], Row = never>(text: string) => db.prepare<Parameters, Row>(text)
+  return {
+    state: sql<[], { name: string; seq: number; dropped: number; resume: string | null }>('select * from state'),
+    setState: sql<[seq: number, dropped: number]>('update state set seq = ?, dropped = ?'),
+    setResume: sql<[resume: string]>('update state set resume = ?'),
+    seen: sql<[id: string, origin: string], number>('select 1 from events where id = ? and origin = ?').pluck(),
+    add: sql<[id: string, origin: string, heard: number, text: string]>(
+      'insert into events (id, origin, heard, text) values (?, ?, ?, ?)',
+    ),
+    read: sql<[after: number, last: number, limit: number], { position: number; text: string }>(
+      'select position, text from events where position > ? and position <= ? order by position limit ? + 0',
+    ),
+    first: sql<[], number>('select position from events order by position limit 1').pluck(),
+    last: sql<[], number>("select seq from sqlite_sequence where name = 'events'").pluck(),
+    oldest: sql<[limit: number], { position: number; heard: number; id: string; origin: string }>(
+      'select position, heard, id, origin from events order by position limit ? + 0',
+    ),
+    drop: sql<[upTo: number]>('delete from events where position <= ?'),
+    forgotten: sql<[source: string], number>('select seq from forgotten where source = ?').pluck(),
+    forget: sql<[source: string, seq: number, at: number]>(
+      `insert into forgotten values (?, ?, ?)
+       on conflict do update set seq = max(seq, excluded.seq), at = excluded.at`,
+    ),
+    forgetSources: sql<[keep: number]>(
+      `delete from forgotten where source in
+       (select source from forgotten order by at desc limit -1 offset ? + 0)`,
+    ),
+    cursor: sql<[reader: string], number>('select position from cursors where reader = ?').pluck(),
+    setCursor: sql<[reader: string, position: number]>(
+      'insert into cursors values (?, ?) on conflict do update set position = excluded.position',
+    ),
+    addUnsent: sql<[position: number | undefined]>('insert into unsent values (?)'),
+    unsent: sql<[last: number, limit: number], string>(
+      `select text from unsent join events using (position)
+       where position <= ? order by position limit ? + 0`,
+    ).pluck(),
+    countUnsent: sql<[], number>('select count(*) from unsent').pluck(),
+    sent: sql<[id: string]>('delete from unsent where position in (select position from events where id = ?)'),
+    dropUnsent: sql<[count: number]>(
+      'delete from unsent where position in (select position from unsent order by position limit ? + 0)',
+    ),
+    dropUnsentUpTo: sql<[upTo: number]>('delete from unsent where position <= ?'),
+  }
 }

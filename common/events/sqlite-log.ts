@@ -1,13 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import type { Database } from 'better-sqlite3'
 import { type Clock, systemClock } from '../clock.ts'
+import { moveAside, openOrRenew } from '../database.ts'
 import { isDamaged } from '../database-failure.ts'
 import { NetworkError } from '../errors.ts'
 import { GroupCommit } from '../group-commit.ts'
 import { type Logger, silentLog } from '../log.ts'
 import { EVENT_LIMITS, type EventDraft, type NetworkEvent } from './event.ts'
 import type { EventLog, LoggedEvent } from './log.ts'
-import { logFailure, openLogDatabase, setAside } from './log-database.ts'
+import { logFailure, openLogDatabase, prepare } from './log-database.ts'
 
 /** Rows of one step of a sweep. */
 const BITE = 1000
@@ -71,31 +72,16 @@ export class SqliteEventLog implements EventLog {
   }
 
   /**
-   * `path` may be `:memory:`. A damaged file is set aside, and a new one begun: events are hints, so a process has none
+   * `path` may be `:memory:`. A damaged file is moved aside, and a new one begun: events are hints, so a process has none
    * of the past rather than not starting.
    * @throws NetworkError where the file can't be used, in words for the person who configured it
    */
   static open(path: string, options: SqliteLogOptions): SqliteEventLog {
     try {
-      try {
-        return SqliteEventLog.#open(path, options)
-      } catch (error) {
-        if (!isDamaged(error)) throw error
-        setAside(path, options.log ?? silentLog)
-        return SqliteEventLog.#open(path, options)
-      }
+      const open = () => openLogDatabase(path, (db) => new SqliteEventLog(db, options))
+      return openOrRenew(path, open, { log: options.log ?? silentLog, loss: 'a new event log begins' })
     } catch (error) {
       throw logFailure(error, path)
-    }
-  }
-
-  static #open(path: string, options: SqliteLogOptions): SqliteEventLog {
-    const db = openLogDatabase(path)
-    try {
-      return new SqliteEventLog(db, options)
-    } catch (error) {
-      db.close()
-      throw error
     }
   }
 
@@ -283,10 +269,20 @@ export class SqliteEventLog implements EventLog {
     if (!this.#db.open) throw new NetworkError('cancelled', 'the event log is closed')
   }
 
+  /** So that the next start begins a new log. */
+  #moveAside(): void {
+    const path = this.#path
+    try {
+      this.#log.warn({ path, aside: moveAside(path) }, 'the event log is damaged: moved aside')
+    } catch (error) {
+      this.#log.warn({ path, err: error }, 'the event log is damaged, and can not be moved aside')
+    }
+  }
+
   #fail(error: unknown): never {
     if (isDamaged(error) && !this.#damaged) {
       this.#damaged = true
-      setAside(this.#path, this.#log)
+      this.#moveAside()
     }
     throw logFailure(error, this.#path)
   }
@@ -296,51 +292,4 @@ export class SqliteEventLog implements EventLog {
 function sourceOf(event: { id: string; origin: string }): { name: string; seq: number } | undefined {
   const match = /^(.+)\.([1-9]\d{0,14})$/.exec(event.id)
   return match ? { name: `${event.origin} ${match[1]}`, seq: Number(match[2]) } : undefined
-}
-
-/** `limit ? + 0`: SQLite plans by the value of a bare limit, and so would compile the statement again at every call. */
-function prepare(db: Database) {
-  const sql = <Parameters extends unknown[], Row = never>(text: string) => db.prepare<Parameters, Row>(text)
-  return {
-    state: sql<[], { name: string; seq: number; dropped: number; resume: string | null }>('select * from state'),
-    setState: sql<[seq: number, dropped: number]>('update state set seq = ?, dropped = ?'),
-    setResume: sql<[resume: string]>('update state set resume = ?'),
-    seen: sql<[id: string, origin: string], number>('select 1 from events where id = ? and origin = ?').pluck(),
-    add: sql<[id: string, origin: string, heard: number, text: string]>(
-      'insert into events (id, origin, heard, text) values (?, ?, ?, ?)',
-    ),
-    read: sql<[after: number, last: number, limit: number], { position: number; text: string }>(
-      'select position, text from events where position > ? and position <= ? order by position limit ? + 0',
-    ),
-    first: sql<[], number>('select position from events order by position limit 1').pluck(),
-    last: sql<[], number>("select seq from sqlite_sequence where name = 'events'").pluck(),
-    oldest: sql<[limit: number], { position: number; heard: number; id: string; origin: string }>(
-      'select position, heard, id, origin from events order by position limit ? + 0',
-    ),
-    drop: sql<[upTo: number]>('delete from events where position <= ?'),
-    forgotten: sql<[source: string], number>('select seq from forgotten where source = ?').pluck(),
-    forget: sql<[source: string, seq: number, at: number]>(
-      `insert into forgotten values (?, ?, ?)
-       on conflict do update set seq = max(seq, excluded.seq), at = excluded.at`,
-    ),
-    forgetSources: sql<[keep: number]>(
-      `delete from forgotten where source in
-       (select source from forgotten order by at desc limit -1 offset ? + 0)`,
-    ),
-    cursor: sql<[reader: string], number>('select position from cursors where reader = ?').pluck(),
-    setCursor: sql<[reader: string, position: number]>(
-      'insert into cursors values (?, ?) on conflict do update set position = excluded.position',
-    ),
-    addUnsent: sql<[position: number | undefined]>('insert into unsent values (?)'),
-    unsent: sql<[last: number, limit: number], string>(
-      `select text from unsent join events using (position)
-       where position <= ? order by position limit ? + 0`,
-    ).pluck(),
-    countUnsent: sql<[], number>('select count(*) from unsent').pluck(),
-    sent: sql<[id: string]>('delete from unsent where position in (select position from events where id = ?)'),
-    dropUnsent: sql<[count: number]>(
-      'delete from unsent where position in (select position from unsent order by position limit ? + 0)',
-    ),
-    dropUnsentUpTo: sql<[upTo: number]>('delete from unsent where position <= ?'),
-  }
 }
