@@ -41,6 +41,15 @@ export function openDatabase<T>(path: string, { migrations, synchronous }: Datab
   }
 }
 
+/**
+ * Looks at every page, some 50 ms for 100,000 rows: better than to fail again and again in the middle of work.
+ * @throws SqliteError as where damage is found at work
+ */
+export function checkIntact(db: Database): void {
+  const found = db.pragma('quick_check(1)', { simple: true })
+  if (found !== 'ok') throw new Sqlite.SqliteError(String(found), 'SQLITE_CORRUPT')
+}
+
 /** What `open` returns; a damaged file is moved aside before, and `open` begins anew. `loss`: what that means, for people. */
 export function openOrRenew<T>(path: string, open: () => T, { log, loss }: { log: Logger; loss: string }): T {
   try {

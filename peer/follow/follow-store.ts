@@ -1,7 +1,7 @@
-import { existsSync, mkdirSync, renameSync } from 'node:fs'
-import { dirname } from 'node:path'
-import Sqlite, { type Database } from 'better-sqlite3'
-import { asNetworkError, errnoOf, NetworkError } from '../../common/errors.ts'
+import type { Database } from 'better-sqlite3'
+import { checkIntact, type DatabaseForm, openDatabase, openOrRenew } from '../../common/database.ts'
+import { databaseFailure } from '../../common/database-failure.ts'
+import type { NetworkError } from '../../common/errors.ts'
 import type { ContentId, FileName } from '../../common/ids.ts'
 import type { Logger } from '../../common/log.ts'
 
@@ -23,19 +23,23 @@ export interface SavedFile {
   readonly landed: boolean
 }
 
-const SCHEMA = `CREATE TABLE rules (
-   pattern TEXT PRIMARY KEY,
-   quota INTEGER NOT NULL,
-   since INTEGER NOT NULL
- ) STRICT;
- CREATE TABLE files (
-   name TEXT PRIMARY KEY,
-   content_id TEXT NOT NULL,
-   size INTEGER NOT NULL,
-   pattern TEXT NOT NULL,
-   landed INTEGER NOT NULL
- ) STRICT, WITHOUT ROWID;
- PRAGMA user_version = 1;`
+const FORM: DatabaseForm = {
+  migrations: [
+    `CREATE TABLE rules (
+       pattern TEXT PRIMARY KEY,
+       quota INTEGER NOT NULL,
+       since INTEGER NOT NULL
+     ) STRICT;
+     CREATE TABLE files (
+       name TEXT PRIMARY KEY,
+       content_id TEXT NOT NULL,
+       size INTEGER NOT NULL,
+       pattern TEXT NOT NULL,
+       landed INTEGER NOT NULL
+     ) STRICT, WITHOUT ROWID;`,
+  ],
+  synchronous: 'NORMAL',
+}
 
 /** What is followed, and which files came of it, over restarts: SQLite, durable against a killed process. */
 export class FollowStore {
@@ -50,37 +54,18 @@ export class FollowStore {
    */
   static open(path: string, log: Logger): FollowStore {
     try {
-      if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })
-      try {
-        return new FollowStore(path)
-      } catch (error) {
-        if (!/^SQLITE_(CORRUPT|NOTADB)/.test(errnoOf(error) ?? '')) throw error
-        const aside = `${path}.damaged-${Date.now()}`
-        for (const suffix of ['', '-wal', '-shm'])
-          if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix)
-        log.warn({ path, aside, err: error }, 'what was followed is damaged: moved aside, follow it again')
-        return new FollowStore(path)
-      }
+      const open = () => openDatabase(path, FORM, (db) => new FollowStore(db))
+      return openOrRenew(path, open, { log, loss: 'what was followed has to be followed again' })
     } catch (error) {
       throw storeFault(error, path)
     }
   }
 
-  private constructor(path: string) {
-    this.#path = path
-    this.#db = new Sqlite(path, { timeout: 1000 })
-    try {
-      this.#db.pragma('locking_mode = EXCLUSIVE')
-      this.#db.pragma('journal_mode = WAL')
-      this.#db.pragma('synchronous = NORMAL')
-      const version = this.#db.pragma('user_version', { simple: true }) as number
-      if (version > 1) throw new NetworkError('invalid', `${path} was written by a newer agent: update this one`)
-      if (version === 0) this.#db.transaction(() => this.#db.exec(SCHEMA)).immediate()
-      this.#sql = prepare(this.#db)
-    } catch (error) {
-      this.#db.close()
-      throw error
-    }
+  private constructor(db: Database) {
+    this.#path = db.name
+    this.#db = db
+    checkIntact(db)
+    this.#sql = prepare(db)
   }
 
   /** In the order in which they were made. */
@@ -142,11 +127,10 @@ function prepare(db: Database) {
 }
 
 function storeFault(error: unknown, path: string): NetworkError {
-  const code = errnoOf(error) ?? ''
-  const say = (problem: string, details = {}) => new NetworkError('unavailable', `${path}: ${problem}`, details, error)
-  if (code === 'SQLITE_FULL') return say('the disk is full: free some space', { reason: 'disk_full' })
-  if (code.startsWith('SQLITE_BUSY')) return say('another process uses it: is an agent running already?')
-  if (/^SQLITE_(READONLY|CANTOPEN)|^E(ACCES|PERM|ROFS|NOTDIR|EXIST|NOENT)$/.test(code))
-    return say('it can\'t be written: check the key "state_dir" and the permissions')
-  return asNetworkError(error)
+  return databaseFailure(error, path, {
+    damaged: 'it is moved aside at the next start, and what was followed has to be followed again',
+    busy: 'is an agent running already?',
+    access: 'check the key "state_dir" and the permissions',
+    folder: 'check the key "state_dir"',
+  })
 }

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
@@ -465,12 +465,17 @@ describe('rules', () => {
     expect(f.state).toMatchObject({ files: 0, bytes: 0, fetching: 0 })
   })
 
-  test('a damaged database is moved aside, and following begins anew', () => {
+  test.each([
+    ['is no database', () => Buffer.from('no database at all '.repeat(500))],
+    ['has a damaged page', (good: Buffer) => good.fill(0xff, 2 * 4096, 3 * 4096)],
+  ])('a database that %s is moved aside, and following begins anew', (_, damage) => {
     const folder = mkdtempSync(join(tmpdir(), 'follows-'))
     onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
     const path = join(folder, 'state', 'follows.db')
-    FollowStore.open(path, silentLog).close()
-    writeFileSync(path, 'no database at all '.repeat(500))
+    const before = FollowStore.open(path, silentLog)
+    before.putRule({ pattern: 'a', quota: 1, since: 1 })
+    before.close()
+    writeFileSync(path, damage(readFileSync(path)))
     const store = FollowStore.open(path, silentLog)
     expect(store.rules()).toEqual([])
     store.putRule({ pattern: '**', quota: 1, since: 2 })
