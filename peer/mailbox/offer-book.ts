@@ -1,7 +1,8 @@
-import { existsSync, mkdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
-import Database from 'better-sqlite3'
-import { asNetworkError, errnoOf, NetworkError } from '../../common/errors.ts'
+import type { Database } from 'better-sqlite3'
+import { checkIntact, type DatabaseForm, openDatabase, openOrRenew } from '../../common/database.ts'
+import { databaseFailure } from '../../common/database-failure.ts'
+import { NetworkError } from '../../common/errors.ts'
 import type { OfferState } from '../../common/events/rest.ts'
 import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
 import type { Logger } from '../../common/log.ts'
@@ -47,85 +48,68 @@ export type OfferChange = Partial<
 const BITE = 1000
 const UNDER_WAY = "state IN ('sending', 'queued', 'taken')"
 
-/** Applied in order from `user_version` on; one that has shipped is never edited. */
-const MIGRATIONS = [
-  `CREATE TABLE offers (
-     number INTEGER PRIMARY KEY,
-     side TEXT NOT NULL,
-     peer TEXT NOT NULL,
-     id TEXT NOT NULL,
-     name TEXT NOT NULL,
-     content TEXT NOT NULL,
-     size INTEGER NOT NULL,
-     state TEXT NOT NULL,
-     problem TEXT,
-     sent INTEGER NOT NULL,
-     changed INTEGER NOT NULL,
-     expires INTEGER NOT NULL,
-     mail_due INTEGER,
-     mail_tries INTEGER NOT NULL DEFAULT 0,
-     fetch_due INTEGER,
-     fetch_tries INTEGER NOT NULL DEFAULT 0,
-     tried INTEGER NOT NULL DEFAULT 0,
-     UNIQUE (side, peer, id)
-   ) STRICT;
-   CREATE INDEX by_side ON offers (side);
-   CREATE INDEX by_mail ON offers (mail_due) WHERE mail_due IS NOT NULL;
-   CREATE INDEX by_fetch ON offers (fetch_due) WHERE fetch_due IS NOT NULL;
-   CREATE INDEX waiting_for ON offers (content) WHERE fetch_due IS NOT NULL;
-   CREATE INDEX under_way ON offers (side, peer, content) WHERE ${UNDER_WAY};
-   CREATE INDEX by_expiry ON offers (expires) WHERE ${UNDER_WAY};
-   CREATE INDEX ended ON offers (side, changed) WHERE NOT ${UNDER_WAY};`,
-]
+const FORM: DatabaseForm = {
+  migrations: [
+    `CREATE TABLE offers (
+       number INTEGER PRIMARY KEY,
+       side TEXT NOT NULL,
+       peer TEXT NOT NULL,
+       id TEXT NOT NULL,
+       name TEXT NOT NULL,
+       content TEXT NOT NULL,
+       size INTEGER NOT NULL,
+       state TEXT NOT NULL,
+       problem TEXT,
+       sent INTEGER NOT NULL,
+       changed INTEGER NOT NULL,
+       expires INTEGER NOT NULL,
+       mail_due INTEGER,
+       mail_tries INTEGER NOT NULL DEFAULT 0,
+       fetch_due INTEGER,
+       fetch_tries INTEGER NOT NULL DEFAULT 0,
+       tried INTEGER NOT NULL DEFAULT 0,
+       UNIQUE (side, peer, id)
+     ) STRICT;
+     CREATE INDEX by_side ON offers (side);
+     CREATE INDEX by_mail ON offers (mail_due) WHERE mail_due IS NOT NULL;
+     CREATE INDEX by_fetch ON offers (fetch_due) WHERE fetch_due IS NOT NULL;
+     CREATE INDEX waiting_for ON offers (content) WHERE fetch_due IS NOT NULL;
+     CREATE INDEX under_way ON offers (side, peer, content) WHERE ${UNDER_WAY};
+     CREATE INDEX by_expiry ON offers (expires) WHERE ${UNDER_WAY};
+     CREATE INDEX ended ON offers (side, changed) WHERE NOT ${UNDER_WAY};`,
+  ],
+  // A message leaves the carrier when it is recorded here: from then on this is the only copy.
+  synchronous: 'FULL',
+}
 
 /**
  * Every offer that this peer has made or was made, with what is still to be done about it, in SQLite. A change is
  * durable when its method, or the transaction around it, has returned.
  */
 export class OfferBook {
-  readonly #db: Database.Database
+  readonly #db: Database
   readonly #sql: ReturnType<typeof prepare>
 
   /**
    * Opens `mailbox.db` in the state folder, which is made where it is missing. A damaged one is moved aside.
-   * @throws NetworkError `conflict` where another process has it open; `forbidden`, `unavailable` as the system says
+   * @throws NetworkError in words for the person who configured it
    */
   static open(stateDir: string, log: Logger): OfferBook {
     const path = join(stateDir, 'mailbox.db')
     try {
-      mkdirSync(stateDir, { recursive: true })
-      try {
-        return new OfferBook(path)
-      } catch (error) {
-        if (!isDamage(error)) throw error
-        const aside = `${path}.damaged-${Date.now()}`
-        for (const suffix of ['', '-wal', '-shm'])
-          if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix)
-        log.warn({ path, aside, err: error }, 'the mailbox is damaged: moved aside; its offers have to be made again')
-        return new OfferBook(path)
-      }
+      const open = () => openDatabase(path, FORM, (db) => new OfferBook(db))
+      return openOrRenew(path, open, { log, loss: 'offers have to be made again' })
     } catch (error) {
-      throw bookFault(error, path)
+      throw bookFailure(error, path)
     }
   }
 
-  private constructor(path: string) {
-    this.#db = new Database(path, { timeout: 1000 })
-    try {
-      this.#db.pragma('locking_mode = EXCLUSIVE')
-      this.#db.pragma('journal_mode = WAL')
-      // A message leaves the carrier when it is recorded here: from then on this is the only copy.
-      this.#db.pragma('synchronous = FULL')
-      this.#db.transaction(() => migrate(this.#db)).exclusive()
-      const check = this.#db.pragma('quick_check(1)', { simple: true })
-      if (check !== 'ok') throw new Damage(String(check))
-      this.#sql = prepare(this.#db)
-      // What was being fetched when the process ended.
-      this.#sql.refetch.run()
-    } catch (error) {
-      this.#db.close()
-      throw error
-    }
+  private constructor(db: Database) {
+    this.#db = db
+    checkIntact(db)
+    this.#sql = prepare(db)
+    // What was being fetched when the process ended.
+    this.#sql.refetch.run()
   }
 
   /** Runs `work` whole or not at all. */
@@ -133,7 +117,7 @@ export class OfferBook {
     try {
       return this.#db.transaction(work)()
     } catch (error) {
-      throw error instanceof NetworkError ? error : bookFault(error, this.#db.name)
+      throw error instanceof NetworkError ? error : bookFailure(error, this.#db.name)
     }
   }
 
@@ -210,7 +194,7 @@ export class OfferBook {
   }
 }
 
-function prepare(db: Database.Database) {
+function prepare(db: Database) {
   const columns = `side, peer, id, name, content, size, state, problem, sent, changed, expires, mail_due AS mailDue,
     mail_tries AS mailTries, fetch_due AS fetchDue, fetch_tries AS fetchTries, tried`
   const select = `SELECT ${columns} FROM offers`
@@ -270,31 +254,11 @@ function prepare(db: Database.Database) {
   }
 }
 
-/** The database can't be used as it is. */
-class Damage extends Error {}
-
-function migrate(db: Database.Database): void {
-  const version = db.pragma('user_version', { simple: true }) as number
-  if (version > MIGRATIONS.length) throw new Damage('it was made by a later version of this program')
-  for (const migration of MIGRATIONS.slice(version)) db.exec(migration)
-  db.pragma(`user_version = ${MIGRATIONS.length}`)
-}
-
-/** Whether the database itself is at fault, and not the disk or another process. */
-function isDamage(error: unknown): boolean {
-  return error instanceof Damage || /^SQLITE_(CORRUPT|NOTADB|ERROR|SCHEMA|FORMAT)/.test(errnoOf(error) ?? '')
-}
-
-function bookFault(error: unknown, path: string): NetworkError {
-  const code = errnoOf(error) ?? ''
-  if (code.startsWith('SQLITE_BUSY'))
-    return new NetworkError('conflict', `${path} is in use by another agent: stop it, or set another "state_dir"`)
-  if (code.startsWith('SQLITE_FULL'))
-    return new NetworkError('unavailable', `no room for the mailbox in ${path}: free some space`, {
-      reason: 'disk_full',
-    })
-  if (code.startsWith('SQLITE_READONLY') || code.startsWith('SQLITE_CANTOPEN'))
-    return new NetworkError('forbidden', `${path} can't be written: set another "state_dir"`, {}, error)
-  const fault = asNetworkError(error)
-  return new NetworkError(fault.code, `${path}: ${fault.message}`, fault.details, error)
+function bookFailure(error: unknown, path: string): NetworkError {
+  return databaseFailure(error, path, {
+    damaged: 'it is moved aside at the next start, and offers have to be made again',
+    busy: 'is an agent running already?',
+    access: 'check the key "state_dir" and the permissions',
+    folder: 'check the key "state_dir"',
+  })
 }
