@@ -1,8 +1,7 @@
-import { mkdirSync } from 'node:fs'
-import { dirname } from 'node:path'
-import Sqlite, { type Database, type Statement } from 'better-sqlite3'
+import type { Database, Statement } from 'better-sqlite3'
+import { openDatabase } from '../../common/database.ts'
 import { databaseFailure } from '../../common/database-failure.ts'
-import { NetworkError } from '../../common/errors.ts'
+import type { NetworkError } from '../../common/errors.ts'
 import type { Mail } from '../../common/events/mail.ts'
 import { GroupCommit } from '../../common/group-commit.ts'
 import type { PeerId } from '../../common/ids.ts'
@@ -26,7 +25,6 @@ create unique index mail_ids on mail (mailbox, id);
 create index mail_order on mail (mailbox, position);
 create index mail_expiry on mail (expires, mailbox);
 `
-const VERSION = 1
 
 /** Mailboxes in an SQLite file of their own. */
 export class SqliteMailboxes implements MailboxStore {
@@ -36,9 +34,9 @@ export class SqliteMailboxes implements MailboxStore {
   readonly #commits: GroupCommit
   #size = 0
 
-  private constructor(db: Database, path: string) {
+  private constructor(db: Database) {
     this.#db = db
-    this.#path = path
+    this.#path = db.name
     this.#sql = prepare(db)
     this.#commits = new GroupCommit(db, () => this.#count())
     this.#count()
@@ -46,32 +44,11 @@ export class SqliteMailboxes implements MailboxStore {
 
   /** @throws NetworkError where the file can't be used, in words for the person who configured it */
   static open(path: string): SqliteMailboxes {
-    let db: Database | undefined
     try {
-      if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })
-      db = new Sqlite(path, { timeout: 1000 })
-      db.pragma('locking_mode = EXCLUSIVE')
-      db.pragma('journal_mode = WAL')
-      // A killed process loses nothing. A power cut may lose the last moments: the sender of an offer leaves it again
-      // until it hears of it, and its recipient answers each time.
-      db.pragma('synchronous = NORMAL')
-      const version = db.pragma('user_version', { simple: true }) as number
-      if (version > VERSION)
-        throw new NetworkError(
-          'invalid',
-          `${path} was written by a newer Maestro (version ${version}): update this one`,
-        )
-      const opened = db
-      if (version === 0)
-        opened
-          .transaction(() => {
-            opened.exec(SCHEMA)
-            opened.pragma(`user_version = ${VERSION}`)
-          })
-          .immediate()
-      return new SqliteMailboxes(db, path)
+      // What a power cut takes comes again: the sender of an offer leaves it anew until it hears of it, and its recipient
+      // answers each time.
+      return openDatabase(path, { migrations: [SCHEMA], synchronous: 'NORMAL' }, (db) => new SqliteMailboxes(db))
     } catch (error) {
-      db?.close()
       throw mailFailure(error, path)
     }
   }

@@ -1,6 +1,7 @@
-import { existsSync, mkdirSync, renameSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
+import { moveAside } from '../../common/database.ts'
 import { asNetworkError, errnoOf, NetworkError } from '../../common/errors.ts'
 import type { ContentId, FileName } from '../../common/ids.ts'
 import type { Logger } from '../../common/log.ts'
@@ -74,9 +75,7 @@ export class CatalogStore {
         return new CatalogStore(path)
       } catch (error) {
         if (!isDamage(error)) throw error
-        const aside = `${path}.damaged-${Date.now()}`
-        for (const suffix of ['', '-wal', '-shm'])
-          if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix)
+        const aside = moveAside(path)
         log.warn(
           { path, aside, err: error },
           'the catalog database is damaged: moved aside, all files are hashed again',
