@@ -13,11 +13,23 @@ function world(maxFilesPerPeer = 100) {
   const clock = new ManualClock()
   const store = SqliteStore.open(':memory:')
   onTestFinished(() => store.close())
-  let hints = new IndexHints({ store, clock }, { maxFilesPerPeer })
+  /** what fails next at the store */
+  const failures: Error[] = []
+  const failing: Pick<SqliteStore, 'peer' | 'hint'> = {
+    peer: (...args) => store.peer(...args),
+    hint: async (...args) => {
+      const failure = failures.shift()
+      if (failure) throw failure
+      return store.hint(...args)
+    },
+  }
+  const opened = () => new IndexHints({ store: failing, clock }, { maxFilesPerPeer })
+  let hints = opened()
   let seq = 0
   return {
     clock,
     store,
+    failures,
     register: (id = P1, revision = 1, names: string[] = []) => {
       const files = names.map((name) => ({ name: parseFileName(name), size: null, id: null }))
       const term = { now: clock.now(), expiresAt: clock.now() + LEASE }
@@ -31,7 +43,7 @@ function world(maxFilesPerPeer = 100) {
     },
     again: (events: NetworkEvent[]) => hints.apply(events),
     forget: () => {
-      hints = new IndexHints({ store, clock }, { maxFilesPerPeer })
+      hints = opened()
     },
     /** What the directory holds of P1: its revision and its names. */
     held: async () => [(await store.peer(P1, clock.now()))?.revision, ...(await store.namesOf(P1, 100)).sort()],
@@ -91,6 +103,14 @@ describe('a hint', () => {
     await register()
     await hear(draft('peer.registered', { peer: 'P1' }), added('a.txt', 1))
     expect(await held()).toEqual([2, 'a.txt'])
+  })
+
+  it('while a peer is registered in parts, at revision 0, is passed over', async () => {
+    const { register, hear, held } = world()
+    await register(P1, 0, ['first part.txt'])
+    await hear(added('gone since.txt', 0, 0, 1))
+    await hear(added('a.txt', 0))
+    expect(await held()).toEqual([0, 'first part.txt'])
   })
 
   it('beyond the files that a peer may have is passed over, and so is what builds on it', async () => {
@@ -157,6 +177,18 @@ describe('a change in parts', () => {
     forget()
     await hear(parts[1]!, parts[2]!)
     expect(await held()).toEqual([1, 'a.txt'])
+  })
+
+  it('is complete though the directory failed in its middle, and it came again', async () => {
+    const { register, hear, again, failures, held } = world()
+    await register()
+    await hear(parts[0]!)
+    const rest = [parts[1]!, parts[2]!].map((one, at) => eventOf('P1', 10 + at, one))
+    failures.push(new Error('disk full'))
+    await expect(again(rest.slice(0, 1))).rejects.toThrow('disk full')
+    await again(rest.slice(0, 1))
+    await again(rest.slice(1))
+    expect(await held()).toEqual([2, 'a.txt', 'b.txt', 'c.txt'])
   })
 
   it('of which a part did not fit is not gone on with', async () => {

@@ -6,6 +6,12 @@ import type { Change, DirectoryStore } from '../directory/store.ts'
 
 type FileEvent = EventOf<'file.added'> | EventOf<'file.removed'> | EventOf<'file.renamed'>
 
+/** The last part that was applied of a change whose end has not come. */
+interface Begun {
+  readonly from: number
+  readonly part: number
+}
+
 /** Changes of which some parts are here: more peers than this are not in the middle of one. */
 const MAX_BEGUN = 10_000
 
@@ -18,8 +24,7 @@ export class IndexHints {
   readonly #store: Pick<DirectoryStore, 'peer' | 'hint'>
   readonly #clock: Clock
   readonly #maxFilesPerPeer: number
-  /** the last part that was applied of a change whose end has not come */
-  readonly #begun = new Map<PeerId, { from: number; part: number }>()
+  readonly #begun = new Map<PeerId, Begun>()
 
   constructor(
     deps: { store: Pick<DirectoryStore, 'peer' | 'hint'>; clock: Clock },
@@ -46,50 +51,55 @@ export class IndexHints {
   /** All that one peer told, as one change. */
   async #applyOf(id: PeerId, events: readonly FileEvent[]): Promise<void> {
     const lease = await this.#store.peer(id, this.#clock.now())
-    const change = lease && this.#changeOf(id, lease.revision, events)
-    if (!change) return
-    const outcome = await this.#store.hint(id, change, this.#clock.now(), this.#maxFilesPerPeer)
-    if (outcome.kind !== 'done') this.#begun.delete(id)
+    // At revision 0 a peer has no files, or is in the middle of registering them, and says the rest itself.
+    if (!lease || lease.revision === 0) return
+    const goesOn = changeOf(events, lease.revision, this.#begun.get(id))
+    if (!goesOn) return
+    const outcome = await this.#store.hint(id, goesOn.change, this.#clock.now(), this.#maxFilesPerPeer)
+    // Not before: where the store fails, the same events come again, and go on from where they did.
+    this.#remember(id, outcome.kind === 'done' ? goesOn.begun : undefined)
   }
 
-  /** Undefined where none of them goes on from `revision`. */
-  #changeOf(id: PeerId, revision: number, events: readonly FileEvent[]): Change | undefined {
-    const add = new Map<FileName, FileEntry>()
-    const remove = new Set<FileName>()
-    let at = revision
-    let known = false
-    for (const event of events) {
-      const { from, to, part = 1 } = event.data.revision
-      if (from !== at || !this.#follows(id, from, part)) continue
-      known = true
-      if (event.type !== 'file.added') {
-        const gone = event.type === 'file.renamed' ? event.data.from : event.data.name
-        add.delete(gone)
-        remove.add(gone)
-      }
-      if (event.type !== 'file.removed') {
-        const { name, id: content, size } = event.data
-        add.set(name, { name, id: content, size })
-      }
-      this.#remember(id, from === to ? { from, part } : undefined)
-      at = to
-    }
-    return known ? { from: revision, to: at, add: [...add.values()], remove: [...remove] } : undefined
-  }
-
-  /** Whether a part is the first one, or all before it were applied. */
-  #follows(id: PeerId, from: number, part: number): boolean {
-    if (part === 1) return true
-    const begun = this.#begun.get(id)
-    return begun !== undefined && begun.from === from && begun.part === part - 1
-  }
-
-  #remember(id: PeerId, begun: { from: number; part: number } | undefined): void {
+  #remember(id: PeerId, begun: Begun | undefined): void {
     this.#begun.delete(id)
     if (!begun) return
     if (this.#begun.size >= MAX_BEGUN) this.#begun.clear()
     this.#begun.set(id, begun)
   }
+}
+
+/**
+ * What the events do to a directory that is at `revision`, with a change begun or not; undefined where none of them goes
+ * on from there.
+ */
+function changeOf(
+  events: readonly FileEvent[],
+  revision: number,
+  before: Begun | undefined,
+): { change: Change; begun: Begun | undefined } | undefined {
+  const add = new Map<FileName, FileEntry>()
+  const remove = new Set<FileName>()
+  let at = revision
+  let begun = before
+  let known = false
+  for (const event of events) {
+    const { from, to, part = 1 } = event.data.revision
+    const follows = part === 1 || (begun?.from === from && begun.part === part - 1)
+    if (from !== at || !follows) continue
+    known = true
+    if (event.type !== 'file.added') {
+      const gone = event.type === 'file.renamed' ? event.data.from : event.data.name
+      add.delete(gone)
+      remove.add(gone)
+    }
+    if (event.type !== 'file.removed') {
+      const { name, id: content, size } = event.data
+      add.set(name, { name, id: content, size })
+    }
+    begun = from === to ? { from, part } : undefined
+    at = to
+  }
+  return known ? { change: { from: revision, to: at, add: [...add.values()], remove: [...remove] }, begun } : undefined
 }
 
 function isFileEvent(event: NetworkEvent): event is FileEvent {
