@@ -181,6 +181,10 @@ export class Agent implements Component {
       { strategies, clock, breaker, onStep: (step) => lookups.count(step) },
       { ...lookup, order: config.strategies },
     )
+    const near = new Locator(
+      { strategies, clock, breaker, onStep: (step) => lookups.count(step) },
+      { ...lookup, order: config.strategies.filter((strategy) => strategy !== 'flood') },
+    )
 
     // How content moves.
     const contents = new SharedContents(catalog)
@@ -293,7 +297,11 @@ export class Agent implements Component {
       )
     const events = this.#open(
       new Events(
-        { catalog, transfers, maestro, listers, level: () => level(), clock, log },
+        {
+          ...{ catalog, transfers, maestro, listers, clock, log },
+          locate: (content, signal) => near.locate({ kind: 'id', id: content }, signal),
+          level: () => level(),
+        },
         {
           self: id,
           stateDir: config.state_dir,

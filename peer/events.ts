@@ -25,6 +25,7 @@ import { transferDraft } from './events/transfer-events.ts'
 import type { Listers } from './follow/directory-walk.ts'
 import { FollowStore } from './follow/follow-store.ts'
 import { Follows } from './follow/follows.ts'
+import { Scout, type ScoutDeps } from './follow/scout.ts'
 import { Mailbox } from './mailbox/mailbox.ts'
 import { OfferBook } from './mailbox/offer-book.ts'
 import type { TransferManager } from './transfer/manager.ts'
@@ -38,6 +39,8 @@ export interface EventsDeps {
   transfers: TransferManager
   maestro: MaestroClient | undefined
   listers: () => Listers
+  /** who has a content, without a search of the whole network */
+  locate: ScoutDeps['locate']
   level: () => NetworkLevel
   clock: Clock
   log: Logger
@@ -92,6 +95,7 @@ export class Events implements Component {
       onMail: (mail) => this.mailbox.onMail(mail),
       onGap: () => this.#missed(),
     })
+    const scout = new Scout(deps)
     this.mailbox = new Mailbox(
       {
         book,
@@ -104,7 +108,7 @@ export class Events implements Component {
       { self, accept: options.accept },
     )
     this.follows = new Follows(
-      { store, transfers, catalog, listers: deps.listers, clock, log: deps.log.child({ part: 'follow' }) },
+      { store, transfers, catalog, scout, listers: deps.listers, clock, log: deps.log.child({ part: 'follow' }) },
       { self },
     )
     this.feed = new EventFeed({ log: events, clock, logger })

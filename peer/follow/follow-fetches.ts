@@ -1,17 +1,22 @@
 import type { Clock } from '../../common/clock.ts'
 import { asNetworkError, type ErrorCode, NetworkError } from '../../common/errors.ts'
-import type { ContentId, FileName } from '../../common/ids.ts'
+import { type ContentId, type FileName, printable } from '../../common/ids.ts'
+import { PartyLimits } from '../../common/party-limits.ts'
 import { isEndState, type TransferBody, type TransferState } from '../../common/schemas.ts'
 import type { Landing } from '../transfer/contents.ts'
 import type { TransferManager } from '../transfer/manager.ts'
+import type { Scout } from './scout.ts'
 import { Turns } from './turns.ts'
 
 export interface FollowFetchesDeps {
   transfers: Pick<TransferManager, 'start' | 'watch' | 'cancel'>
   catalog: Pick<Landing, 'existing'>
+  scout: Pick<Scout, 'isWorthwhile' | 'foundNobody'>
   clock: Clock
   /** what becomes of what was added; each name is told at most one end */
   onEnd: (name: FileName, end: FetchEnd) => void
+  /** Its turn has come. @returns whether it is wanted still; what is not ends no more */
+  onTurn: (name: FileName) => boolean
   /** It has so many bytes, as is proven now; what is refused is stopped and ends no more. */
   onSize: (name: FileName, bytes: number) => 'wanted' | 'refused'
   /** something may be due earlier than `dueMs` told */
@@ -28,6 +33,10 @@ export type FetchEnd =
 const PLACES = 4
 /** Those that wait for a provider included. */
 const MAX_UNDER_WAY = 32
+/** Of these, those that wait for a provider and that one peer told of. */
+const MAX_WAITING_OF_ONE = 8
+/** Contents that one peer told of and nobody has. What it tells beyond is left aside for a while. */
+const MISSES = { perSecond: 5, atOnce: 200 }
 /** One without any provider for so long is given up, ms: its verified bytes stay for another time. */
 const PATIENCE_MS = 120_000
 /** Between attempts. Who hears of a file at once may be earlier than its provider's lease, so the first ones come soon. */
@@ -60,10 +69,21 @@ export class FollowFetches {
   readonly #later = new Map<FileName, Fetch>()
   readonly #underWay = new Map<FileName, Fetch>()
   readonly #watching = new Set<Promise<void>>()
+  readonly #misses: PartyLimits
   readonly #stopping = new AbortController()
 
   constructor(deps: FollowFetchesDeps) {
     this.#deps = deps
+    this.#misses = new PartyLimits(MISSES, () => deps.clock.now())
+  }
+
+  /**
+   * Whether what is to be fetched under that name gives way to what this peer says now: it was its own word, or was tried
+   * in vain. So nobody takes from others what is on its way to them.
+   */
+  yields(name: FileName, peer: string): boolean {
+    const fetch = this.#underWay.get(name) ?? this.#later.get(name) ?? this.#ready.get(name)
+    return !fetch || fetch.peer === peer || (fetch.attempts > 0 && fetch.proven === undefined)
   }
 
   /** In place of another content under that name; `peer` told of it. */
@@ -81,7 +101,7 @@ export class FollowFetches {
     if (!fetch) return
     this.#underWay.delete(name)
     try {
-      this.#deps.transfers.cancel(fetch.transfer!)
+      if (fetch.transfer !== undefined) this.#deps.transfers.cancel(fetch.transfer)
     } catch {
       // It has ended this moment.
     }
@@ -96,13 +116,14 @@ export class FollowFetches {
         this.#later.delete(fetch.name)
         this.#ready.add(fetch)
       }
-    for (const { name, waits } of [...this.#underWay.values()])
+    for (const { name, peer, waits } of [...this.#underWay.values()])
       if (waits?.for === 'provider' && now - waits.since >= PATIENCE_MS) {
         this.cancel(name)
+        this.#misses.take(peer)
         this.#deps.onEnd(name, failed('none of those who have it answers'))
       }
     while (this.#placesTaken() < PLACES && this.#underWay.size < MAX_UNDER_WAY) {
-      const fetch = this.#ready.next()
+      const fetch = this.#ready.next((peer) => this.#waitingOf(peer) >= MAX_WAITING_OF_ONE)
       if (!fetch) return
       this.#begin(fetch)
     }
@@ -130,29 +151,49 @@ export class FollowFetches {
     return taken
   }
 
+  #waitingOf(peer: string): number {
+    let waiting = 0
+    for (const fetch of this.#underWay.values()) if (fetch.peer === peer && fetch.waits) waiting++
+    return waiting
+  }
+
   #begin(fetch: Fetch): void {
-    const { transfers, catalog, onEnd } = this.#deps
-    const { name, id } = fetch
+    const { catalog, onEnd, onTurn } = this.#deps
+    const { name, id, peer } = fetch
     const existing = catalog.existing(name)
     if (existing === id) {
       onEnd(name, { outcome: 'landed' })
       return
     }
-    try {
-      if (existing === 'unknown') throw new NetworkError('unavailable', IN_THE_WAY)
-      fetch.transfer = transfers.start({ id, as: name }).transfer
-    } catch (error) {
-      this.#failed(fetch, error)
+    if (!onTurn(name)) return
+    if (this.#misses.left(peer) < 1) {
+      onEnd(name, failed(`${printable(peer)} tells of much that nobody has: looked for again later`))
+      return
+    }
+    if (existing === 'unknown') {
+      this.#failed(fetch, new NetworkError('unavailable', IN_THE_WAY))
       return
     }
     this.#underWay.set(name, fetch)
-    const watching = this.#watch(fetch)
+    const watching = this.#run(fetch)
       .catch((error: unknown) => {
+        if (this.#underWay.get(name) !== fetch) return
         this.#underWay.delete(name)
         this.#failed(fetch, error)
       })
       .finally(() => this.#watching.delete(watching))
     this.#watching.add(watching)
+  }
+
+  async #run(fetch: Fetch): Promise<void> {
+    const { transfers, scout } = this.#deps
+    const { signal } = this.#stopping
+    const { name, id } = fetch
+    const worthwhile = await scout.isWorthwhile(id, signal)
+    if (signal.aborted || this.#underWay.get(name) !== fetch) return
+    if (!worthwhile) throw new NetworkError('not_found', 'nobody is known to have it', { asked: 'few' })
+    fetch.transfer = transfers.start({ id, as: name }).transfer
+    await this.#watch(fetch)
   }
 
   async #watch(fetch: Fetch): Promise<void> {
@@ -193,6 +234,10 @@ export class FollowFetches {
 
   #failed(fetch: Fetch, error: unknown): void {
     const { code, message, details } = asNetworkError(error)
+    if (code === 'not_found') {
+      this.#misses.take(fetch.peer)
+      if (details.asked !== 'few') this.#deps.scout.foundNobody()
+    }
     const pause = PAUSES_MS[fetch.attempts++]
     if (pause === undefined || FINAL.includes(code) || details.reason === 'disk_full') {
       this.#deps.onEnd(fetch.name, failed(message))

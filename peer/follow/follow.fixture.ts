@@ -145,6 +145,11 @@ export class FollowFixture {
   readonly listed: (string | undefined)[] = []
   maestroFault: NetworkError | undefined
   friendOffers: FolderRow[] | undefined
+  /** that nobody is known to have */
+  readonly unknown = new Set<ContentId>()
+  /** searches of the whole network that found nobody */
+  inVain = 0
+  asked = 0
   follows: Follows
 
   constructor(path = ':memory:') {
@@ -154,8 +159,17 @@ export class FollowFixture {
 
   #make(): Follows {
     const { clock, catalog, transfers, store } = this
+    const scout = {
+      isWorthwhile: async (content: ContentId) => {
+        this.asked++
+        return !this.unknown.has(content)
+      },
+      foundNobody: () => {
+        this.inVain++
+      },
+    }
     return new Follows(
-      { clock, catalog, transfers, store, log: silentLog, listers: () => this.#listers() },
+      { clock, catalog, transfers, scout, store, log: silentLog, listers: () => this.#listers() },
       { self: 'P2' as PeerId },
     )
   }
@@ -188,6 +202,13 @@ export class FollowFixture {
 
   get leftOut(): Record<string, string> {
     return Object.fromEntries(this.state.left_out.map(({ name, why }) => [name, why]))
+  }
+
+  /** The transfer knows how large it is. */
+  async prove(file: string, size: number): Promise<void> {
+    while (!this.transfers.running.includes(file)) await new Promise(setImmediate)
+    this.transfers.of(file).set({ state: 'running', size, pieces: { verified: 0, total: 1 } })
+    for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate)
   }
 
   /** The transfer brings its file. */

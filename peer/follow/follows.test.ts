@@ -172,9 +172,10 @@ describe('looking at what there is', () => {
 })
 
 describe('the quota', () => {
-  test('bounds what is here, under way and waiting together', async () => {
+  test('bounds what is here and what is proven to be on its way', async () => {
     const f = await fixture(['**', 10])
     f.news('a', id('1'), 6)
+    await f.prove('a', 6)
     f.news('b', id('2'), 5)
     f.news('c', id('3'), 4)
     await expect.poll(() => f.transfers.running).toEqual(['a', 'c'])
@@ -195,7 +196,11 @@ describe('the quota', () => {
     ] as const)
       f.offer(file, id(digit), size)
     f.follows.lookAgain()
+    await expect.poll(() => f.transfers.running).toEqual(['a', 'b'])
+    await f.prove('a', 6)
+    f.transfers.of('b').set({ state: 'running', size: 5, pieces: { verified: 0, total: 1 } })
     await expect.poll(() => f.transfers.running).toEqual(['a'])
+    expect(f.leftOut.b).toBe('its 5 bytes are more than is left of the quota of 10')
     f.land('a', 6)
     await expect.poll(() => f.state.files).toBe(1)
     f.catalog.remove('a')
@@ -205,6 +210,27 @@ describe('the quota', () => {
     f.follows.follow('**', 100)
     await expect.poll(() => f.transfers.running).toEqual(['b', 'c'])
     expect(f.state.quota).toBe(100)
+  })
+
+  test('is not taken up by what is only told of', async () => {
+    const f = await fixture(['**', 10])
+    f.unknown.add(id('f'))
+    for (let file = 0; file < 20; file++) f.news(`invented${file}`, id('f'), 10, 'P3')
+    f.news('a', A, 10)
+    await expect.poll(() => f.transfers.running).toEqual(['a'])
+  })
+
+  test('of what failed is there for others', async () => {
+    const f = await fixture(['**', 10])
+    f.news('a', A, 10)
+    await f.prove('a', 10)
+    f.news('b', B, 10)
+    f.offer('b', B, 10)
+    expect(f.leftOut.b).toContain('quota')
+    f.transfers.of('a').fail('forbidden')
+    await expect.poll(() => f.leftOut.a).toBeDefined()
+    f.clock.advance(30_000)
+    await expect.poll(() => f.transfers.running).toEqual(['b'])
   })
 
   test('stops a file that turns out larger than was told', async () => {
@@ -398,6 +424,66 @@ describe('what fails', () => {
     f.store.putFile = putFile
     f.clock.advance(30_000)
     await expect.poll(() => f.transfers.running).toEqual(['a'])
+  })
+
+  test('of what nobody has no transfer is begun, and it is asked for a few times only', async () => {
+    const f = await fixture(['**'])
+    f.unknown.add(A)
+    f.news('invented', A, 1, 'P3')
+    f.news('true', B)
+    await expect.poll(() => f.transfers.running).toEqual(['true'])
+    for (const pause of [250, 1000, 5000, 20_000, 60_000]) {
+      const asked = f.asked
+      f.clock.advance(pause)
+      await expect.poll(() => f.asked).toBeGreaterThan(asked)
+    }
+    await expect.poll(() => f.leftOut).toEqual({ invented: 'nobody is known to have it' })
+    expect(f.asked).toBe(7)
+    expect(f.transfers.all).toHaveLength(1)
+  })
+
+  test('a peer that tells of very much that nobody has is not asked about any more for a while', async () => {
+    const f = await fixture(['**'])
+    const contents = Array.from({ length: 2000 }, (_, i) => i.toString(16).padStart(64, '0') as typeof A)
+    for (const [i, content] of contents.entries()) {
+      f.unknown.add(content)
+      f.news(`invented${i}`, content, 1, 'P3')
+    }
+    await expect.poll(() => f.leftOut.invented1999).toContain('P3 tells of much that nobody has')
+    expect(f.asked).toBeLessThan(250)
+    f.news('true', A)
+    await expect.poll(() => f.transfers.running).toEqual(['true'])
+  })
+
+  test('what one peer tells of and nobody brings leaves places to what others tell of', async () => {
+    const f = await fixture(['**'])
+    for (let file = 0; file < 100; file++) f.news(`lie${file}`, id('f'), 1, 'P3')
+    const waits = () => {
+      for (const transfer of f.transfers.all) if (!transfer.ended) transfer.set({ state: 'waiting' })
+    }
+    await expect
+      .poll(() => {
+        waits()
+        return f.transfers.all.length
+      })
+      .toBeGreaterThanOrEqual(8)
+    waits()
+    f.news('true', A)
+    await expect.poll(() => f.transfers.running).toContain('true')
+    expect(f.transfers.all.length).toBeLessThanOrEqual(12)
+  })
+
+  test('what is on its way is not put aside for what another peer tells of, unless it was tried in vain', async () => {
+    const f = await fixture(['**'])
+    f.news('a', A)
+    await expect.poll(() => f.transfers.running).toEqual(['a'])
+    f.news('a', B, 1, 'P3')
+    expect(f.leftOut.a).toBe('P3 has another version than the one that is on its way')
+    expect(f.transfers.of('a').body.state).toBe('locating')
+    f.transfers.of('a').fail('not_found')
+    await expect.poll(() => f.inVain).toBe(1)
+    f.news('a', B, 1, 'P3')
+    await expect.poll(() => f.transfers.of('a').request.id).toBe(B)
   })
 
   test('a newer version takes the place of one that is on its way', async () => {

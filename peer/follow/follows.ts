@@ -11,7 +11,7 @@ import type { CatalogEvent } from '../catalog/change-feed.ts'
 import { ambiguous, type FolderRow, type ListedFile } from '../transfer/folder/listing.ts'
 import { contentsOf, type Listers, walkDirectory } from './directory-walk.ts'
 import { type FetchEnd, FollowFetches, type FollowFetchesDeps } from './follow-fetches.ts'
-import type { FollowStore, Rule } from './follow-store.ts'
+import type { FollowStore, Rule, SavedFile } from './follow-store.ts'
 import { Followed } from './followed.ts'
 import { type FollowedFile, Ledger } from './ledger.ts'
 import { parsePattern } from './pattern.ts'
@@ -19,6 +19,7 @@ import { parsePattern } from './pattern.ts'
 export interface FollowsDeps {
   store: FollowStore
   transfers: FollowFetchesDeps['transfers']
+  scout: FollowFetchesDeps['scout']
   catalog: Pick<Catalog, 'get' | 'existing' | 'onChange'>
   /** whom to ask what there is: asked each time, since the friend list changes */
   listers: () => Listers
@@ -68,13 +69,15 @@ export class Follows implements Component {
   #overflowed = false
 
   constructor(deps: FollowsDeps, { self }: FollowsOptions) {
-    const { store, clock, log, transfers, catalog } = deps
+    const { store, clock, log, transfers, catalog, scout } = deps
     this.#deps = deps
     this.#self = self
     this.#fetches = new FollowFetches({
       transfers,
       catalog,
+      scout,
       clock,
+      onTurn: (name) => this.#isTurn(name),
       onEnd: (name, end) => this.#ended(name, end),
       onSize: (name, bytes) => this.#sized(name, bytes),
       onChange: () => this.#fetching.nudge(),
@@ -250,7 +253,10 @@ export class Follows implements Component {
     else if (here !== undefined && here !== 'unknown') one.leaveOut(name, versionText(peer, known?.id === here))
     else if (known?.id === id) {
       if (known.state === 'gone' && here === undefined) one.leaveOut(name, DECLINED)
-    } else if (known?.state !== 'wanted' || news) this.#admit(one, { name, id, size, peer }, known)
+    } else if (known?.state !== 'wanted') this.#admit(one, { name, id, size, peer }, known)
+    else if (news)
+      if (this.#fetches.yields(name, peer)) this.#admit(one, { name, id, size, peer }, known)
+      else one.leaveOut(name, `${printable(peer)} has another version than the one that is on its way`)
   }
 
   /** @param before another content under that name, which is not here */
@@ -261,7 +267,7 @@ export class Follows implements Component {
       this.#fetches.cancel(name)
       this.#forget(before)
     }
-    const why = this.#refusal(one, size)
+    const why = this.#noRoom(one, size) ?? this.#refusal(one)
     if (why === undefined) {
       this.#put({ ...file, pattern: one.rule.pattern, state: 'wanted' })
       one.let(name)
@@ -269,32 +275,48 @@ export class Follows implements Component {
     } else one.leaveOut(name, why)
   }
 
-  /** Why a file of so many bytes is not fetched for a rule. */
-  #refusal(one: Followed, size: number): string | undefined {
-    const { pattern } = one.rule
-    if (this.#ledger.used(pattern) + size > one.rule.quota) {
-      one.short = true
-      return quotaText(size, one.rule.quota)
-    }
+  /** Why so many bytes more can't be fetched for a rule. */
+  #noRoom(one: Followed, size: number): string | undefined {
+    const { pattern, quota } = one.rule
+    if (this.#ledger.used(pattern) + size <= quota) return undefined
+    one.short = true
+    return quotaText(size, quota)
+  }
+
+  #refusal({ rule: { pattern } }: Followed): string | undefined {
     if (this.#ledger.known(pattern) >= MAX_FILES) return `${MAX_FILES} files have come of this pattern already`
     if (this.#ledger.wanted < MAX_WANTED) return undefined
     this.#overflowed = true
     return 'many others wait to be fetched first'
   }
 
+  /** Others of its rule may have come meanwhile. */
+  #isTurn(name: FileName): boolean {
+    const file = this.#ledger.get(name)
+    const one = file && this.#followed.get(file.pattern)
+    if (!one) return false
+    const why = file.proven ? undefined : this.#noRoom(one, file.size)
+    if (why !== undefined) this.#giveUp(file, why)
+    return why === undefined
+  }
+
   #sized(name: FileName, size: number): 'wanted' | 'refused' {
     const file = this.#ledger.get(name)
     const one = file && this.#followed.get(file.pattern)
     if (!one) return 'refused'
-    if (this.#ledger.used(file.pattern) - file.size + size > one.rule.quota) {
+    const before = file.proven ? file.size : 0
+    if (this.#ledger.used(file.pattern) - before + size > one.rule.quota) {
       one.short = true
       this.#giveUp(
         file,
-        `${quotaText(size, one.rule.quota)}, though ${file.size} ${file.size === 1 ? 'was' : 'were'} told`,
+        size === file.size
+          ? quotaText(size, one.rule.quota)
+          : `${quotaText(size, one.rule.quota)}, though ${file.size} ${file.size === 1 ? 'was' : 'were'} told`,
       )
       return 'refused'
     }
-    if (size !== file.size) this.#keep(() => this.#put({ ...file, size }))
+    this.#ledger.put({ ...file, size, proven: true })
+    if (size !== file.size) this.#keep(() => this.#put({ ...file, size, proven: true }))
     return 'wanted'
   }
 
@@ -340,7 +362,10 @@ export class Follows implements Component {
   #giveUp(file: FollowedFile, why: string): void {
     this.#keep(() => this.#forget(file))
     const one = this.#followed.get(file.pattern)
-    if (one) one.leaveOut(file.name, why)
+    if (!one) return
+    one.leaveOut(file.name, why)
+    // It took room, for which some were left out.
+    if (file.proven && one.short) this.#lookAgainIn(LOOK_AGAIN_MS)
   }
 
   #put(file: FollowedFile): void {
@@ -375,8 +400,8 @@ export class Follows implements Component {
 
 const DECLINED = 'it was removed or cancelled here: "peer download" fetches it'
 
-function saved({ state, ...file }: FollowedFile) {
-  return { ...file, landed: state !== 'wanted' }
+function saved({ name, id, size, pattern, state }: FollowedFile): SavedFile {
+  return { name, id, size, pattern, landed: state !== 'wanted' }
 }
 
 function versionText(peer: string, fetched: boolean): string {

@@ -13,6 +13,8 @@ export interface FollowedFile {
    * away, and so does not want it: no other of this content is fetched under this name.
    */
   readonly state: 'wanted' | 'here' | 'gone'
+  /** whether a manifest has proven the size of one that is wanted */
+  readonly proven?: boolean
 }
 
 /** What the files of one rule come to. */
@@ -22,11 +24,12 @@ export interface Account {
 }
 
 type Sum = { files: number; bytes: number }
+type Sums = Record<FollowedFile['state'] | 'proven', Sum>
 
 /** Which files are fetched for which rule, and what they come to. Synchronous, and no I/O. */
 export class Ledger {
   readonly #files = new Map<FileName, FollowedFile>()
-  readonly #accounts = new Map<string, Record<FollowedFile['state'], Sum>>()
+  readonly #accounts = new Map<string, Sums>()
   #wanted = 0
 
   get(name: FileName): FollowedFile | undefined {
@@ -64,10 +67,13 @@ export class Ledger {
     return this.#account(pattern)
   }
 
-  /** Bytes of what counts for a quota: fetched and here, under way, and waiting. */
+  /**
+   * Bytes of what counts for a quota: fetched and here, or under way and proven to be so large. What is only told of takes
+   * no room from others: anybody may tell of anything.
+   */
   used(pattern: string): number {
-    const { wanted, here } = this.#account(pattern)
-    return wanted.bytes + here.bytes
+    const { proven, here } = this.#account(pattern)
+    return proven.bytes + here.bytes
   }
 
   /** Files that it has, wants or had. */
@@ -76,16 +82,22 @@ export class Ledger {
     return wanted.files + here.files + gone.files
   }
 
-  #account(pattern: string): Record<FollowedFile['state'], Sum> {
+  #account(pattern: string): Sums {
     const none = () => ({ files: 0, bytes: 0 })
-    return this.#accounts.get(pattern) ?? { wanted: none(), here: none(), gone: none() }
+    return this.#accounts.get(pattern) ?? { wanted: none(), proven: none(), here: none(), gone: none() }
   }
 
-  #add({ pattern, state, size }: FollowedFile, sign: 1 | -1): void {
+  #add({ pattern, state, size, proven }: FollowedFile, sign: 1 | -1): void {
     const account = this.#account(pattern)
     account[state].files += sign
-    if (state === 'wanted') this.#wanted += sign
     account[state].bytes += sign * size
+    if (state === 'wanted') {
+      this.#wanted += sign
+      if (proven) {
+        account.proven.files += sign
+        account.proven.bytes += sign * size
+      }
+    }
     this.#accounts.set(pattern, account)
   }
 }

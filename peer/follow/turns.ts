@@ -17,6 +17,10 @@ export class Turns<T extends Waiting> {
     this.#peers.set(item.peer, items.set(item.name, item))
   }
 
+  get(name: string): T | undefined {
+    return this.#names.get(name)
+  }
+
   delete(name: string): void {
     const item = this.#names.get(name)
     if (!item) return
@@ -26,9 +30,10 @@ export class Turns<T extends Waiting> {
     if (items.size === 0) this.#peers.delete(item.peer)
   }
 
-  /** Takes the next one out; undefined where nothing waits. */
-  next(): T | undefined {
+  /** Takes the next one out; undefined where nothing waits. `passesOver`: peers whose turn has not come */
+  next(passesOver: (peer: string) => boolean): T | undefined {
     for (const [peer, items] of this.#peers) {
+      if (passesOver(peer)) continue
       const [item] = items.values()
       this.delete(item!.name)
       // The others of this peer wait until all other peers had their turn.
