@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import type { AsyncMessage, Channel } from 'rabbitmq-client'
+import { backoff } from '../backoff.ts'
 import type { Clock } from '../clock.ts'
 import type { Logger } from '../log.ts'
 import { type AsideReason, OVERSIZED, type Reading } from './amqp-messages.ts'
@@ -103,8 +104,7 @@ export class AmqpInbox<T> {
       } catch (error) {
         logger.warn({ err: error, messages: items.length }, 'what came from the RabbitMQ was not taken: it waits')
       }
-      if (!this.#ended.signal.aborted)
-        await clock.sleep(Math.min(RETRY_MS.longest, RETRY_MS.first * 2 ** Math.min(failures, 10)), this.#ended.signal)
+      if (!this.#ended.signal.aborted) await clock.sleep(backoff(RETRY_MS, failures), this.#ended.signal)
       if (this.#ended.signal.aborted) return false
     }
   }

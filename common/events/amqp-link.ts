@@ -1,3 +1,4 @@
+import { backoff } from '../backoff.ts'
 import type { Clock } from '../clock.ts'
 import type { NetworkError } from '../errors.ts'
 import type { Component } from '../lifecycle.ts'
@@ -5,7 +6,7 @@ import type { Logger } from '../log.ts'
 import type { BrokerAddress } from './amqp-address.ts'
 import { Session } from './amqp-session.ts'
 
-/** Between two attempts to connect, ms: doubled with each that fails, up to the longest. */
+/** Between two attempts to connect. */
 const RETRY_MS = { first: 250, longest: 15_000 }
 
 export interface LinkDeps {
@@ -84,8 +85,7 @@ export class AmqpLink implements Component {
         logger.warn({ connection: name, problem: this.#problem.message }, 'no connection to the RabbitMQ')
       told = this.#problem.message
       onChange()
-      const pause = Math.min(RETRY_MS.longest, RETRY_MS.first * 2 ** Math.min(failures, 10))
-      await clock.sleep(pause * (0.75 + Math.random() / 2), stopping)
+      await clock.sleep(backoff(RETRY_MS, failures) * (0.75 + Math.random() / 2), stopping)
     }
   }
 }

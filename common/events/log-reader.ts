@@ -1,3 +1,4 @@
+import { backoff } from '../backoff.ts'
 import type { Clock } from '../clock.ts'
 import { type Component, Loop } from '../lifecycle.ts'
 import type { Logger } from '../log.ts'
@@ -7,8 +8,8 @@ import type { EventLog, LoggedEvent } from './log.ts'
 
 /** Between looks at the log without being told of anything. */
 const IDLE_MS = 60_000
-const FIRST_PAUSE_MS = 250
-const LAST_PAUSE_MS = 30_000
+/** Between attempts where the effect fails. */
+const RETRY_MS = { first: 250, longest: 30_000 }
 
 export interface LogReaderDeps {
   log: Pick<EventLog, 'read' | 'bounds' | 'cursor' | 'moveCursor' | 'onAppend'>
@@ -40,14 +41,14 @@ export class LogReader implements Component {
   readonly #options: Required<Omit<LogReaderOptions, 'types'>> & Pick<LogReaderOptions, 'types'>
   readonly #loop: Loop
   #stopListening = () => {}
-  /** how long to wait after a failure, ms; 0 where all is well */
-  #pause = 0
+  /** in a row */
+  #failures = 0
 
   constructor(deps: LogReaderDeps, options: LogReaderOptions) {
     this.#deps = deps
     this.#options = { batch: EVENT_LIMITS.batch, from: 'end', ...options }
     this.#loop = new Loop(`events for ${options.name}`, (signal) => this.tick(signal), deps.logger, {
-      interval: () => this.#pause || IDLE_MS,
+      interval: () => (this.#failures === 0 ? IDLE_MS : backoff(RETRY_MS, this.#failures - 1)),
       clock: deps.clock,
     })
   }
@@ -55,7 +56,7 @@ export class LogReader implements Component {
   /** What is appended once it resolves is read. */
   async start(): Promise<void> {
     this.#stopListening = this.#deps.log.onAppend(() => {
-      if (this.#pause === 0) this.#loop.nudge()
+      if (this.#failures === 0) this.#loop.nudge()
     })
     await this.#position()
     await this.#loop.start()
@@ -69,13 +70,13 @@ export class LogReader implements Component {
   /** Reads all there is. */
   async tick(signal: AbortSignal): Promise<void> {
     try {
-      while (!signal.aborted && (await this.#step(signal))) this.#pause = 0
-      this.#pause = 0
+      while (!signal.aborted && (await this.#step(signal))) this.#failures = 0
+      this.#failures = 0
     } catch (error) {
       if (signal.aborted) return
-      this.#pause = Math.min(LAST_PAUSE_MS, this.#pause * 2 || FIRST_PAUSE_MS)
+      const retry_ms = backoff(RETRY_MS, this.#failures++)
       this.#deps.logger.warn(
-        { reader: this.#options.name, err: error, retry_ms: this.#pause },
+        { reader: this.#options.name, err: error, retry_ms },
         'events could not be acted on: they will be again',
       )
     }

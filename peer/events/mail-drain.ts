@@ -1,3 +1,4 @@
+import { backoff } from '../../common/backoff.ts'
 import type { Clock } from '../../common/clock.ts'
 import { asNetworkError } from '../../common/errors.ts'
 import type { BusDeps } from '../../common/events/bus.ts'
@@ -10,8 +11,8 @@ import { pagesOf } from '../../common/paging.ts'
 
 /** The hint of the Maestro comes at once; this is for one that was lost, ms. */
 const LOOK_MS = 300_000
-/** After a failure, ms. */
-const RETRY_MS = [500, 60_000] as const
+/** After a failure. */
+const RETRY_MS = { first: 500, longest: 60_000 }
 /** messages asked for at a time */
 const PAGE = 500
 const WARN_MS = 60_000
@@ -28,7 +29,8 @@ export class MailDrain implements Component {
   readonly #self: PeerId
   readonly #loop: Loop
   #paused = true
-  #retryMs: number | undefined
+  /** in a row */
+  #failures = 0
   #problem: string | null = null
   #warnedAt = Number.NEGATIVE_INFINITY
 
@@ -36,7 +38,7 @@ export class MailDrain implements Component {
     this.#deps = deps
     this.#self = options.self
     this.#loop = new Loop('mailbox', (signal) => this.#tick(signal), deps.logger, {
-      interval: () => this.#retryMs ?? LOOK_MS,
+      interval: () => (this.#failures === 0 ? LOOK_MS : backoff(RETRY_MS, this.#failures - 1)),
       clock: deps.clock,
     })
   }
@@ -73,11 +75,11 @@ export class MailDrain implements Component {
     if (this.#paused) return
     try {
       await this.#empty(signal)
-      this.#retryMs = undefined
+      this.#failures = 0
       this.#problem = null
     } catch (error) {
       if (signal.aborted) return
-      this.#retryMs = Math.min((this.#retryMs ?? RETRY_MS[0] / 2) * 2, RETRY_MS[1])
+      this.#failures++
       this.#problem = `mail can't be taken: ${asNetworkError(error).message}`
       this.#warn({ problem: this.#problem }, 'mail could not be taken: it stays in the mailbox')
     }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { backoff } from '../../common/backoff.ts'
 import type { Clock } from '../../common/clock.ts'
 import { deadline } from '../../common/deadline.ts'
 import { asNetworkError, type NetworkError } from '../../common/errors.ts'
@@ -26,11 +27,11 @@ const TOGETHER = 8
 const BATCH = 256
 const SEND_MS = 30 * SECOND
 /** Between two tries where the bus is away. */
-const AWAY_MS = { first: SECOND, most: MINUTE }
+const AWAY_MS = { first: SECOND, longest: MINUTE }
 /** Between two tries of one message that was not taken. */
-const RETRY_MS = { first: 5 * SECOND, most: 60 * MINUTE }
+const RETRY_MS = { first: 5 * SECOND, longest: 60 * MINUTE }
 /** Until an offer that nobody has answered is sent again: a mailbox may have been lost. */
-const REPEAT_MS = { first: 10 * MINUTE, most: DAY }
+const REPEAT_MS = { first: 10 * MINUTE, longest: DAY }
 const RECEIPT_EXPIRY_MS = 30 * DAY
 const IDLE_MS = MINUTE
 
@@ -157,7 +158,7 @@ export class MailSender implements Component {
     book.change(offer, {
       ...(first ? { state: 'queued', changed: now } : {}),
       problem: null,
-      mailDue: now + growing(REPEAT_MS, tries),
+      mailDue: now + backoff(REPEAT_MS, tries),
       mailTries: tries + 1,
     })
   }
@@ -175,25 +176,20 @@ export class MailSender implements Component {
     else if (hopeless) book.change(offer, { mailDue: null })
     else {
       const { retry_ms: asked } = error.details
-      const pause = Math.max(growing(RETRY_MS, present.mailTries), typeof asked === 'number' ? asked : 0)
+      const pause = Math.max(backoff(RETRY_MS, present.mailTries), typeof asked === 'number' ? asked : 0)
       book.change(offer, {
         ...(offer.side === 'sent' ? { problem: error.message } : {}),
-        mailDue: now + Math.min(pause, RETRY_MS.most),
+        mailDue: now + Math.min(pause, RETRY_MS.longest),
         mailTries: present.mailTries + 1,
       })
     }
   }
 
   #pause(): number {
-    if (this.#awayTries > 0) return growing(AWAY_MS, this.#awayTries - 1)
+    if (this.#awayTries > 0) return backoff(AWAY_MS, this.#awayTries - 1)
     const { book, clock } = this.#deps
     return Math.min(IDLE_MS, Math.max(0, (book.nextDue('mail') ?? Number.POSITIVE_INFINITY) - clock.now()))
   }
-}
-
-/** The first pause, doubled with each try. */
-export function growing({ first, most }: { first: number; most: number }, tries: number): number {
-  return Math.min(most, first * 2 ** Math.min(tries, 40))
 }
 
 function iso(ms: number): string {

@@ -1,3 +1,4 @@
+import { backoff } from '../../common/backoff.ts'
 import type { Clock } from '../../common/clock.ts'
 import { asNetworkError } from '../../common/errors.ts'
 import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
@@ -5,7 +6,6 @@ import { type Component, Loop } from '../../common/lifecycle.ts'
 import type { Logger } from '../../common/log.ts'
 import { isEndState, type TransferBody, type TransferState } from '../../common/schemas.ts'
 import type { DownloadRequest } from '../transfer/manager.ts'
-import { growing } from './mail-sender.ts'
 import type { Offer, OfferBook } from './offer-book.ts'
 
 /** The transfer manager, as far as offers need it. */
@@ -30,7 +30,7 @@ export interface OfferFetchesDeps {
 /** Offers fetched at the same time; one that its user has paused is not counted. */
 const TOGETHER = 4
 /** Between two tries of one offer. */
-const RETRY_MS = { first: 5000, most: 3_600_000 }
+const RETRY_MS = { first: 5000, longest: 3_600_000 }
 /** Between two tries, however often something new is heard. */
 const REST_MS = 2000
 /** A transfer that waits so long for a provider leaves its place to other offers; what it has stays. */
@@ -153,7 +153,7 @@ export class OfferFetches implements Component {
     const tries = book.find(offer)?.fetchTries ?? 0
     book.change(offer, {
       problem: problem.slice(0, REASON),
-      fetchDue: now + growing(RETRY_MS, tries),
+      fetchDue: now + backoff(RETRY_MS, tries),
       fetchTries: tries + 1,
       tried: now,
     })
