@@ -74,6 +74,20 @@ test('each reader hears the types it asked for', async () => {
   expect((await watch(url, '/events?type=file.eaten')).status).toBe(400)
 })
 
+test('of the past, each reader gets as many as it asks for of the types that it asks for', async () => {
+  const log = open()
+  const { url } = await serve(log)
+  await publish(log, 1, 3)
+  await log.publish([{ type: 'peer.expired', data: { peer: 'P2' } } as never])
+  await publish(log, 4, 3000)
+  const reader = await watch(url, '/events?type=peer.*,file.removed&last=2')
+  await log.publish([{ type: 'peer.expired', data: { peer: 'P3' } } as never, added(9)])
+  await expect.poll(() => reader.heard.map(({ data }) => JSON.parse(data).data.peer)).toEqual(['P2', 'P3'])
+  const files = await watch(url, '/events?type=file.*&last=2999&follow=0')
+  await files.ended
+  expect(files.numbers()).toEqual([...range(3, 3000), 9])
+})
+
 test('a reader goes on right after the id that it read last', async () => {
   const log = open()
   const { url } = await serve(log)

@@ -43,7 +43,7 @@ export interface FeedRequest {
   host: string | undefined
   /** default: all */
   types?: ReadonlySet<EventType> | undefined
-  /** of the past (default 0); not with `lastEventId` */
+  /** so many of the past, of those types (default 0); not with `lastEventId` */
   last?: number | undefined
   lastEventId?: string | undefined
   /** whether it goes on when what there is was sent */
@@ -130,8 +130,10 @@ export class EventFeed implements Component {
     if (outgoing.destroyed) throw new NetworkError('cancelled', 'the client went away')
     const leave = this.#enter(request.host)
     const reader = new FeedReader(outgoing, this.#log.name, request, this.#clock)
+    const left = new AbortController()
     this.#readers.add(reader)
     outgoing.on('close', () => {
+      left.abort()
       leave()
       this.#readers.delete(reader)
       this.#atHead.delete(reader)
@@ -143,7 +145,7 @@ export class EventFeed implements Component {
     reader.begin()
     try {
       this.#flush()
-      await this.#place(reader, request)
+      await this.#place(reader, request, left.signal)
     } catch (error) {
       outgoing.destroy()
       throw error
@@ -184,9 +186,13 @@ export class EventFeed implements Component {
   }
 
   /** Puts a new reader where it begins, and tells it of what is gone. */
-  async #place(reader: FeedReader, { lastEventId, last = 0, follow }: FeedRequest): Promise<void> {
+  async #place(
+    reader: FeedReader,
+    { types, lastEventId, last = 0, follow }: FeedRequest,
+    left: AbortSignal,
+  ): Promise<void> {
     const bounds = await this.#log.bounds()
-    if (lastEventId === undefined) reader.position = await this.#log.back(last)
+    if (lastEventId === undefined) reader.position = await this.#log.back(last, types, left)
     else {
       const position = positionOf(lastEventId, this.#log.name)
       if (position !== undefined && position <= bounds.last) reader.position = position

@@ -150,6 +150,29 @@ export function eventLogContract(make: LogUnderTest): void {
         expect(await log.read(await log.back(count), 100)).toHaveLength(follow)
     })
 
+    it('finds the position after which so many of some types follow, however far back', async () => {
+      const log = opened(undefined, { retain: { events: 2600, ms: HOUR } })
+      const gone = (peer: string) => ({ type: 'peer.expired', data: { peer } }) as EventDraft
+      await log.publish([gone('P0'), gone('P1')])
+      await log.publish([...drafts(1200), gone('P2'), ...drafts(1200), gone('P3'), gone('P4'), ...drafts(300)])
+      const followed = async (count: number) => {
+        const rows = await log.read(await log.back(count, new Set(['peer.expired'])), 1e4)
+        const peers = rows.flatMap(({ event }) => (event.type === 'peer.expired' ? [event.data.peer] : []))
+        // The first of those is the first of all that follow.
+        return [...peers, rows[0]?.event.type]
+      }
+      expect(await followed(0)).toEqual([undefined])
+      expect(await followed(1)).toEqual(['P4', 'peer.expired'])
+      expect(await followed(3)).toEqual(['P2', 'P3', 'P4', 'peer.expired'])
+      expect(await followed(5)).toEqual(['P0', 'P1', 'P2', 'P3', 'P4', 'peer.expired'])
+      const searched = log.back(5, new Set(['peer.expired']))
+      await log.sweep()
+      // No earlier than what is kept, though it was there when the search began.
+      expect(await searched).toBe((await log.bounds()).first - 1)
+      expect(await followed(9)).toEqual(['P2', 'P3', 'P4', 'file.added'])
+      expect(await log.back(9, new Set(['network.degraded']))).toBe((await log.bounds()).first - 1)
+    })
+
     it('shows nothing that is not committed', async () => {
       const log = opened()
       const kept = log.keep([foreign(1)])

@@ -1,4 +1,4 @@
-import type { EventDraft, NetworkEvent } from './event.ts'
+import type { EventDraft, EventType, NetworkEvent } from './event.ts'
 
 /** An event in a log. */
 export interface LoggedEvent {
@@ -34,8 +34,11 @@ export interface EventLog {
   read(after: number, limit: number): Promise<readonly LoggedEvent[]>
   /** The positions of the first and the last event that are kept; `first` is `last + 1` where there is none. */
   bounds(): Promise<{ first: number; last: number }>
-  /** The position after which `count` events follow, as far as there are so many. */
-  back(count: number): Promise<number>
+  /**
+   * The position after which `count` events follow, of `types` where given, as far as there are so many. Where `signal`
+   * aborts, any position.
+   */
+  back(count: number, types?: ReadonlySet<EventType>, signal?: AbortSignal): Promise<number>
   /** Calls back after each commit with what it brought, in order. @returns how to stop listening */
   onAppend(listener: (rows: readonly LoggedEvent[]) => void): () => void
 

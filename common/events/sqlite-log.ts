@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { setImmediate as turn } from 'node:timers/promises'
 import type { Database } from 'better-sqlite3'
 import { type Clock, systemClock } from '../clock.ts'
 import { moveAside, openOrRenew } from '../database.ts'
@@ -6,11 +7,11 @@ import { isDamaged } from '../database-failure.ts'
 import { NetworkError } from '../errors.ts'
 import { GroupCommit } from '../group-commit.ts'
 import { type Logger, silentLog } from '../log.ts'
-import { EVENT_LIMITS, type EventDraft, type NetworkEvent } from './event.ts'
+import { EVENT_LIMITS, type EventDraft, type EventType, type NetworkEvent } from './event.ts'
 import type { EventLog, LoggedEvent } from './log.ts'
 import { logFailure, openLogDatabase, prepare } from './log-database.ts'
 
-/** Rows of one step of a sweep. */
+/** Rows of one step of a sweep, or of a search. */
 const BITE = 1000
 /** Of so many sources it is known what was dropped of theirs. */
 const FORGOTTEN_SOURCES = 10_000
@@ -154,9 +155,21 @@ export class SqliteEventLog implements EventLog {
     return { first: first ?? this.#last + 1, last: this.#last }
   }
 
-  async back(count: number): Promise<number> {
+  async back(count: number, types?: ReadonlySet<EventType>, signal?: AbortSignal): Promise<number> {
     const { first, last } = await this.bounds()
-    return Math.max(first - 1, last - count)
+    if (!types) return Math.max(first - 1, last - count)
+    let lacking = count
+    let position = last
+    while (lacking > 0 && position >= first && !signal?.aborted) {
+      const before = Math.max(first - 1, position - BITE)
+      // Of these, some may be dropped by now, and later ones in their stead.
+      const rows = (await this.read(before, position - before)).filter((row) => row.position <= position)
+      const wanted = rows.filter(({ event }) => types.has(event.type))
+      position = wanted.length < lacking ? before : wanted.at(-lacking)!.position - 1
+      lacking -= wanted.length
+      await turn()
+    }
+    return Math.max((await this.bounds()).first - 1, position)
   }
 
   onAppend(listener: (rows: readonly LoggedEvent[]) => void): () => void {
