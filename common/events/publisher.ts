@@ -1,3 +1,4 @@
+import { backoff } from '../backoff.ts'
 import type { Clock } from '../clock.ts'
 import { asNetworkError, type NetworkError } from '../errors.ts'
 import { type Component, Loop } from '../lifecycle.ts'
@@ -8,8 +9,8 @@ import type { EventLog } from './log.ts'
 
 /** Between looks at the log without being told of anything. */
 const IDLE_MS = 60_000
-const FIRST_PAUSE_MS = 250
-const LAST_PAUSE_MS = 15_000
+/** Between attempts. */
+const RETRY_MS = { first: 250, longest: 15_000 }
 /** The most that a bus may have it wait. */
 const LONGEST_WAIT_MS = 60_000
 /** For what is unsent when it stops. */
@@ -29,6 +30,8 @@ export class Publisher implements Component {
   #stopListening = () => {}
   /** how long to wait after a failure, ms; 0 where all is well */
   #pause = 0
+  /** in a row */
+  #failures = 0
   /** events sent together: fewer while one is sought that the bus refuses without naming it */
   #batch: number = EVENT_LIMITS.batch
   #sent = 0
@@ -85,6 +88,7 @@ export class Publisher implements Component {
         events = await log.unsent(this.#batch)
         if (events.length > 0) await this.#send(events, signal)
         this.#pause = 0
+        this.#failures = 0
         if (events.length === 0) return
       } catch (error) {
         if (signal.aborted) return
@@ -125,7 +129,7 @@ export class Publisher implements Component {
   #pauseAfter(failure: NetworkError): number {
     const { retry_ms } = failure.details
     if (failure.code === 'limited' && typeof retry_ms === 'number')
-      return Math.min(LONGEST_WAIT_MS, Math.max(FIRST_PAUSE_MS, retry_ms))
-    return Math.min(LAST_PAUSE_MS, this.#pause * 2 || FIRST_PAUSE_MS)
+      return Math.min(LONGEST_WAIT_MS, Math.max(RETRY_MS.first, retry_ms))
+    return backoff(RETRY_MS, this.#failures++)
   }
 }

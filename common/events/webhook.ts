@@ -1,3 +1,4 @@
+import { backoff } from '../backoff.ts'
 import { Bucket } from '../bucket.ts'
 import type { Clock } from '../clock.ts'
 import { asNetworkError, NetworkError } from '../errors.ts'
@@ -10,8 +11,8 @@ import { type EndpointDeps, WebhookEndpoint } from './webhook-endpoint.ts'
 
 const READER = 'webhook'
 const TIMEOUT_MS = 10_000
-/** Between two attempts: doubled each time, and up to half less at random. */
-const PAUSE_MS = { first: 1000, last: 300_000 }
+/** Between two attempts, and up to half less at random. */
+const RETRY_MS = { first: 1000, longest: 300_000 }
 /** So often an event is posted that the endpoint says it can't take. */
 const REJECTIONS = 3
 /** Events that are given up are warned of so often; all are counted. */
@@ -107,12 +108,12 @@ export class Webhook implements Component {
   /** Returns once it is taken or given up. */
   async #postOne(logged: LoggedEvent, signal: AbortSignal): Promise<void> {
     let rejections = 0
-    for (let pause = PAUSE_MS.first; ; pause = Math.min(pause * 2, PAUSE_MS.last)) {
+    for (let failures = 0; ; failures++) {
       const answer = await this.#attempt(logged, signal)
       if (answer === 'taken') return
       if (answer === 'rejected' && ++rejections === REJECTIONS) return this.#giveUp(logged)
       if (answer === 'gone') return this.#giveUp(logged)
-      if (answer === 'forbidden') pause = PAUSE_MS.last
+      const pause = answer === 'forbidden' ? RETRY_MS.longest : backoff(RETRY_MS, failures)
       await this.#deps.clock.sleep(pause * (1 - this.#random() / 2), signal)
       signal.throwIfAborted()
     }

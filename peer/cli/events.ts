@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander'
+import { backoff } from '../../common/backoff.ts'
 import { systemClock } from '../../common/clock.ts'
 import { asNetworkError } from '../../common/errors.ts'
 import { parseEventTypes } from '../../common/events/event.ts'
@@ -7,8 +8,8 @@ import type { Cli } from './cli.ts'
 import { lineOf } from './events-text.ts'
 import { count } from './text.ts'
 
-/** Between attempts to reach who went away, doubled each time. */
-const PAUSE_MS = { first: 250, last: 3000 }
+/** Between attempts to reach who went away. */
+const RETRY_MS = { first: 250, longest: 3000 }
 const MOST = 100_000
 
 interface Options {
@@ -82,11 +83,11 @@ async function* withoutEnd(source: Source, options: WatchOptions, cli: Cli): Asy
   const { signal } = cli.io
   let lastEventId: string | undefined
   let state: 'new' | 'there' | 'away' = 'new'
-  let pause = PAUSE_MS.first
+  let failures = 0
   const onOpen = () => {
     if (state === 'away') cli.out.note(`${source.name} is back`)
     state = 'there'
-    pause = PAUSE_MS.first
+    failures = 0
   }
   while (!signal.aborted) {
     try {
@@ -102,8 +103,7 @@ async function* withoutEnd(source: Source, options: WatchOptions, cli: Cli): Asy
     if (signal.aborted) return
     if (state !== 'away') cli.out.note({ style: 'yellow', text: `${source.name} went away: waiting for it` })
     state = 'away'
-    await systemClock.sleep(pause, signal)
-    pause = Math.min(2 * pause, PAUSE_MS.last)
+    await systemClock.sleep(backoff(RETRY_MS, failures++), signal)
   }
 }
 

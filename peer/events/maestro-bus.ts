@@ -1,3 +1,4 @@
+import { backoff } from '../../common/backoff.ts'
 import type { Clock } from '../../common/clock.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import type { BusDeps, BusState, EventBus } from '../../common/events/bus.ts'
@@ -20,8 +21,8 @@ export interface MaestroBusDeps extends BusDeps {
   onConnected?: () => void
 }
 
-/** Between two attempts to hear the Maestro, ms. */
-const RETRY_MS = [250, 15_000] as const
+/** Between two attempts to hear the Maestro. */
+const RETRY_MS = { first: 250, longest: 15_000 }
 /** A connection that held so long was a good one: the next attempt after it comes soon, ms. */
 const STEADY_MS = 10_000
 /** Bytes of events in one request: well below what the Maestro takes at most. */
@@ -40,7 +41,9 @@ export class MaestroBus implements EventBus {
   readonly #hearing: Loop
   readonly #drain: MailDrain
   #state: BusState
-  #retryMs = RETRY_MS[0] / 2
+  #retryMs = 0
+  /** in a row, but for connections that held for long */
+  #failures = 0
   /** what was kept last: where the stream goes on */
   #resume: string | undefined
   #skipped = 0
@@ -81,7 +84,7 @@ export class MaestroBus implements EventBus {
   /** The Maestro was seen to answer: where it isn't heard, that is tried at once. */
   reconnect(): void {
     if (this.#state.state === 'connected') return
-    this.#retryMs = RETRY_MS[0]
+    this.#failures = 0
     this.#hearing.nudge()
   }
 
@@ -134,8 +137,8 @@ export class MaestroBus implements EventBus {
     this.#drain.pause()
     if (this.#state.problem !== problem) logger.info({ problem }, 'no events are heard')
     this.#state = unreachable(problem)
-    const steady = clock.now() - since >= STEADY_MS
-    this.#retryMs = steady ? RETRY_MS[0] : Math.min(this.#retryMs * 2, RETRY_MS[1])
+    if (clock.now() - since >= STEADY_MS) this.#failures = 0
+    this.#retryMs = backoff(RETRY_MS, this.#failures++)
   }
 
   async #hear(signal: AbortSignal): Promise<void> {
