@@ -220,6 +220,15 @@ describe('the quota', () => {
     await expect.poll(() => f.transfers.running).toEqual(['a'])
   })
 
+  test('is taken up once by a file that lands before its size is told', async () => {
+    const f = await fixture(['**', 10])
+    f.news('a', A, 10)
+    await expect.poll(() => f.transfers.running).toEqual(['a'])
+    f.catalog.add('a', A, 10)
+    f.transfers.of('a').set({ state: 'done', size: 10, pieces: { verified: 1, total: 1 } })
+    await expect.poll(() => f.state).toMatchObject({ files: 1, bytes: 10, fetching: 0, left_out: [] })
+  })
+
   test('of what failed is there for others', async () => {
     const f = await fixture(['**', 10])
     f.news('a', A, 10)

@@ -304,6 +304,8 @@ export class Follows implements Component {
     const file = this.#ledger.get(name)
     const one = file && this.#followed.get(file.pattern)
     if (!one) return 'refused'
+    // It landed before anybody told of its size.
+    if (file.state !== 'wanted') return 'wanted'
     const before = file.proven ? file.size : 0
     if (this.#ledger.used(file.pattern) - before + size > one.rule.quota) {
       one.short = true
