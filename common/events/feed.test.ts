@@ -3,6 +3,7 @@ import { Socket } from 'node:net'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { expect, onTestFinished, test } from 'vitest'
+import { NetworkError } from '../errors.ts'
 import { added, serve, stall, watch } from './feed.fixture.ts'
 import { EventFeed } from './feed.ts'
 import { SqliteEventLog } from './sqlite-log.ts'
@@ -166,6 +167,29 @@ test('HEAD is answered with no reader', async () => {
   const response = await fetch(`${url}/events`, { method: 'HEAD' })
   expect([response.status, response.headers.get('content-type')]).toEqual([200, 'text/event-stream'])
   expect(feed.readers).toBe(0)
+})
+
+test('where the log can not be read, a reader is told so; where that shows later, its stream ends', async () => {
+  const log = open()
+  await publish(log, 1, 3)
+  const { url, feed } = await serve(log)
+  const failing = (method: 'bounds' | 'back') => {
+    const works = log[method]
+    log[method] = async () => {
+      log[method] = works as never
+      throw new NetworkError('unavailable', 'the disk fails')
+    }
+  }
+  failing('bounds')
+  expect((await watch(url)).status).toBe(503)
+  failing('back')
+  const reader = await watch(url, '/events?last=3').catch(() => undefined)
+  await reader?.ended
+  expect(reader?.numbers() ?? []).toEqual([])
+  await expect.poll(() => feed.readers).toBe(0)
+  const again = await watch(url, '/events?last=3&follow=0')
+  await again.ended
+  expect(again.numbers()).toEqual([1, 2, 3])
 })
 
 test('too many readers, or too many of one host, are refused', async () => {

@@ -125,8 +125,9 @@ export class EventFeed implements Component {
    * @throws NetworkError `limited` or `unavailable`, with nothing answered yet
    */
   async serve(request: FeedRequest): Promise<FeedReader> {
-    if (!this.#open) throw new NetworkError('unavailable', 'this service is stopping: try again in a moment')
     const { outgoing } = request
+    const bounds = await this.#log.bounds()
+    if (!this.#open) throw new NetworkError('unavailable', 'this service is stopping: try again in a moment')
     if (outgoing.destroyed) throw new NetworkError('cancelled', 'the client went away')
     const leave = this.#enter(request.host)
     const reader = new FeedReader(outgoing, this.#log.name, request, this.#clock)
@@ -143,14 +144,13 @@ export class EventFeed implements Component {
       if (reader.drained()) void this.#supply(reader)
     })
     reader.begin()
+    this.#flush()
     try {
-      this.#flush()
-      await this.#place(reader, request, left.signal)
-    } catch (error) {
-      outgoing.destroy()
-      throw error
+      await this.#place(reader, request, bounds, left.signal)
+      void this.#supply(reader)
+    } catch {
+      reader.cut()
     }
-    void this.#supply(reader)
     return reader
   }
 
@@ -189,9 +189,9 @@ export class EventFeed implements Component {
   async #place(
     reader: FeedReader,
     { types, lastEventId, last = 0, follow }: FeedRequest,
+    bounds: { first: number; last: number },
     left: AbortSignal,
   ): Promise<void> {
-    const bounds = await this.#log.bounds()
     if (lastEventId === undefined) reader.position = await this.#log.back(last, types, left)
     else {
       const position = positionOf(lastEventId, this.#log.name)
