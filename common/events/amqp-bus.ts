@@ -1,5 +1,5 @@
 import type { AsyncMessage } from 'rabbitmq-client'
-import type { Rate } from '../bucket.ts'
+import { Bucket, type Rate } from '../bucket.ts'
 import type { Clock } from '../clock.ts'
 import { NetworkError } from '../errors.ts'
 import { Loop } from '../lifecycle.ts'
@@ -35,8 +35,8 @@ import { MAIL_BYTES, type Mail } from './mail.ts'
 const PREFETCH = { events: 500, mail: 500 }
 /** How often it is checked that events still come here, ms. */
 const CHECK_MS = 15_000
-/** Between two warnings about messages that were set aside, ms. */
-const WARN_MS = 10_000
+/** Warnings about messages that were set aside. */
+const WARNINGS: Rate = { perSecond: 1 / 10, atOnce: 1 }
 /** A peer that has lost its head is set aside beyond this. */
 const ORIGIN_RATE: Rate = { perSecond: 4000, atOnce: 40_000 }
 /** When to try a full mailbox again, ms. */
@@ -79,12 +79,12 @@ export class AmqpBus implements EventBus {
   readonly #out: AmqpLink
   readonly #in: AmqpLink
   readonly #checking: Loop
+  readonly #warnings: Bucket
   readonly #aside = Object.fromEntries(ASIDE_REASONS.map((reason) => [reason, 0])) as Record<AsideReason, number>
   #publisher: ConfirmedChannel | undefined
   #mailboxes = new Set<string>()
   #inboxes: { stop(): Promise<void> }[] = []
   #bind: (() => Promise<void>) | undefined
-  #warned = Number.NEGATIVE_INFINITY
   #connected = false
 
   constructor(deps: AmqpBusDeps, options: AmqpBusOptions) {
@@ -94,6 +94,7 @@ export class AmqpBus implements EventBus {
     this.#rates = new OriginRates(options.originRate ?? ORIGIN_RATE)
     this.#address = parseBrokerAddress(options.url)
     const { clock, logger } = deps
+    this.#warnings = new Bucket(WARNINGS, () => clock.now())
     const onChange = () => this.#changed()
     const link = (direction: string, setUp: (session: Session) => Promise<void>) =>
       new AmqpLink(
@@ -256,9 +257,7 @@ export class AmqpBus implements EventBus {
 
   #setAside(reason: AsideReason): void {
     this.#aside[reason]++
-    const now = this.#deps.clock.now()
-    if (now - this.#warned < WARN_MS) return
-    this.#warned = now
+    if (!this.#warnings.take()) return
     this.#deps.logger.warn(
       { reason, total: this.#aside, queue: this.#names.deadLetters },
       'a message that can not be taken was set aside',

@@ -1,4 +1,5 @@
 import { backoff } from '../../common/backoff.ts'
+import { Bucket } from '../../common/bucket.ts'
 import type { Clock } from '../../common/clock.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import type { BusDeps, BusState, EventBus } from '../../common/events/bus.ts'
@@ -27,7 +28,7 @@ const RETRY_MS = { first: 250, longest: 15_000 }
 const STEADY_MS = 10_000
 /** Bytes of events in one request: well below what the Maestro takes at most. */
 const PIECE_BYTES = LIMITS.bodyBytes / 2
-const WARN_MS = 60_000
+const WARNINGS = { perSecond: 1 / 60, atOnce: 1 }
 /** An id that can be sent back in a header. */
 const EVENT_ID = /^[\x21-\x7e]{1,100}$/
 
@@ -40,6 +41,7 @@ export class MaestroBus implements EventBus {
   readonly #self: PeerId
   readonly #hearing: Loop
   readonly #drain: MailDrain
+  readonly #warnings: Bucket
   #state: BusState
   #retryMs = 0
   /** in a row, but for connections that held for long */
@@ -47,12 +49,12 @@ export class MaestroBus implements EventBus {
   /** what was kept last: where the stream goes on */
   #resume: string | undefined
   #skipped = 0
-  #warnedAt = Number.NEGATIVE_INFINITY
 
   constructor(deps: MaestroBusDeps, options: { self: PeerId }) {
     const { clock, logger, maestro } = deps
     this.#deps = deps
     this.#self = options.self
+    this.#warnings = new Bucket(WARNINGS, () => clock.now())
     this.#state = unreachable(`the Maestro at ${maestro.url} was not reached yet`)
     this.#drain = new MailDrain(deps, options)
     this.#hearing = new Loop('maestro-events', (signal) => this.#connect(signal), logger, {
@@ -187,14 +189,11 @@ export class MaestroBus implements EventBus {
       return parseEvent(JSON.parse(data))
     } catch (error) {
       this.#skipped++
-      const now = this.#deps.clock.now()
-      if (now - this.#warnedAt >= WARN_MS) {
-        this.#warnedAt = now
+      if (this.#warnings.take())
         this.#deps.logger.warn(
           { problem: (error as Error).message, skipped: this.#skipped },
           'the Maestro sends events that are not understood: they are passed over',
         )
-      }
       return undefined
     }
   }

@@ -1,4 +1,5 @@
 import { backoff } from '../../common/backoff.ts'
+import { Bucket } from '../../common/bucket.ts'
 import type { Clock } from '../../common/clock.ts'
 import { asNetworkError } from '../../common/errors.ts'
 import type { BusDeps } from '../../common/events/bus.ts'
@@ -15,7 +16,7 @@ const LOOK_MS = 300_000
 const RETRY_MS = { first: 500, longest: 60_000 }
 /** messages asked for at a time */
 const PAGE = 500
-const WARN_MS = 60_000
+const WARNINGS = { perSecond: 1 / 60, atOnce: 1 }
 
 export interface MailDrainDeps extends Pick<BusDeps, 'onMail'> {
   maestro: Pick<MaestroClient, 'mailbox' | 'taken'>
@@ -28,15 +29,16 @@ export class MailDrain implements Component {
   readonly #deps: MailDrainDeps
   readonly #self: PeerId
   readonly #loop: Loop
+  readonly #warnings: Bucket
   #paused = true
   /** in a row */
   #failures = 0
   #problem: string | null = null
-  #warnedAt = Number.NEGATIVE_INFINITY
 
   constructor(deps: MailDrainDeps, options: { self: PeerId }) {
     this.#deps = deps
     this.#self = options.self
+    this.#warnings = new Bucket(WARNINGS, () => deps.clock.now())
     this.#loop = new Loop('mailbox', (signal) => this.#tick(signal), deps.logger, {
       interval: () => (this.#failures === 0 ? LOOK_MS : backoff(RETRY_MS, this.#failures - 1)),
       clock: deps.clock,
@@ -99,10 +101,7 @@ export class MailDrain implements Component {
   }
 
   #warn(fields: object, text: string): void {
-    const now = this.#deps.clock.now()
-    if (now - this.#warnedAt < WARN_MS) return
-    this.#warnedAt = now
-    this.#deps.logger.warn(fields, text)
+    if (this.#warnings.take()) this.#deps.logger.warn(fields, text)
   }
 }
 
