@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { OfferBody } from '../../common/events/rest.ts'
 import type { Cli } from './cli.ts'
-import { OFFER_COLOUR } from './offers.ts'
+import { isOver, OFFER_COLOUR } from './offers.ts'
 import type { Cell, Column } from './table.ts'
 import { localTime, size } from './text.ts'
 
@@ -43,15 +43,15 @@ function columns(file: string, peer: string): Column[] {
   ]
 }
 
-function rowOf({ name, size: bytes, peer, state, changed, expires, problem }: OfferBody): Cell[] {
-  const waits = state === 'sending' || state === 'queued' || state === 'taken'
+function rowOf(offer: OfferBody): Cell[] {
+  const { name, size: bytes, peer, state, changed, expires, problem } = offer
   return [
     name,
     size(bytes),
     peer,
     { style: OFFER_COLOUR[state], text: state },
     localTime(changed),
-    waits ? localTime(expires) : '',
+    isOver(offer) ? '' : localTime(expires),
     problem ?? '',
   ]
 }

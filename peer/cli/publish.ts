@@ -7,18 +7,15 @@ import { parseDuration } from './duration.ts'
 import { EXIT } from './exit.ts'
 import { awaitHolders } from './holders.ts'
 import { itemsOf } from './items.ts'
-import { sharedBefore } from './send.ts'
-import { sharing } from './share.ts'
+import { type Shared, sharedBefore, sharing } from './share.ts'
 import { count, duration, list, styled } from './text.ts'
-import { printUpload, type Uploaded } from './uploaded.ts'
+import { printUpload } from './uploaded.ts'
 
 interface PublishOptions {
   as?: FileName
   wait?: number
   timeout?: number
 }
-
-type Shared = Pick<Uploaded, 'name' | 'size' | 'id'>
 
 const MAX_WAIT = 100_000
 /** Peers that are named in a line. */

@@ -1,23 +1,19 @@
 import { stat } from 'node:fs/promises'
 import type { Command } from 'commander'
-import { asNetworkError, NetworkError } from '../../common/errors.ts'
+import { asNetworkError } from '../../common/errors.ts'
 import { type FileName, type PeerId, parseFileName, parsePeerId } from '../../common/ids.ts'
 import type { Cli } from './cli.ts'
 import { parseDuration } from './duration.ts'
 import { EXIT } from './exit.ts'
 import { type Items, itemsOf } from './items.ts'
 import { isOver, noteUnknown, printOffer, stay, waitedText } from './offers.ts'
-import { parseQuery } from './query.ts'
-import { sharing } from './share.ts'
-import type { Uploaded } from './uploaded.ts'
+import { type Shared, sharedBefore, sharing } from './share.ts'
 
 interface SendOptions {
   as?: FileName
   expires?: number
   wait?: number | true
 }
-
-type Shared = Pick<Uploaded, 'name' | 'size' | 'id'>
 
 /** So long a command that does not wait stays to see how the offers get away. */
 const SETTLE_S = 1
@@ -80,25 +76,4 @@ async function share(
   const shared: Shared[] = []
   for (const item of items) shared.push(await send(item))
   return { shared, leftOut }
-}
-
-/** What the agent shares under that name or content id. @throws NetworkError `not_found` */
-export async function sharedBefore(file: string, as: FileName | undefined, cli: Cli): Promise<Shared> {
-  const missing = new NetworkError(
-    'not_found',
-    `there is no file ${file} on this machine, and the agent shares none of this name or content id`,
-  )
-  const query = asQuery(file)
-  if (!query) throw missing
-  const [match] = (await (await cli.agent()).search(query)).matches
-  if (!match) throw missing
-  return { name: as ?? match.name, size: match.size, id: match.id }
-}
-
-function asQuery(file: string): ReturnType<typeof parseQuery> | undefined {
-  try {
-    return parseQuery(file)
-  } catch {
-    return undefined
-  }
 }
