@@ -160,3 +160,8 @@ export function oneParty(host: string): string {
     .map((group) => Number.parseInt(group, 16).toString(16))
     .join(':')}::/64`
 }
+
+/** Who is counted as one, where labs run many agents on one machine: undefined for this one, and where it isn't known. */
+export function partyOf(host: string | undefined): string | undefined {
+  return host === undefined || isLoopback(host) ? undefined : oneParty(host)
+}

@@ -1,4 +1,4 @@
-import { isLoopback, oneParty } from '../../common/address.ts'
+import { partyOf } from '../../common/address.ts'
 import type { Clock } from '../../common/clock.ts'
 import { type ErrorCode, NetworkError } from '../../common/errors.ts'
 import type { EventBus } from '../../common/events/bus.ts'
@@ -80,7 +80,7 @@ export class EventDesk {
 
   /** Counts them; @returns 0, or where they are too many the milliseconds until they are not, and counts none. */
   #wait(origin: string, from: string | undefined, events: number): number {
-    const host = from === undefined || isLoopback(from) ? undefined : oneParty(from)
+    const host = partyOf(from)
     const hostWait = host === undefined ? 0 : this.#hosts.wait(host, events)
     const wait = Math.max(hostWait, this.#origins.wait(origin, events))
     if (wait > 0) return wait

@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
-import { isLoopback, oneParty } from '../../common/address.ts'
+import { partyOf } from '../../common/address.ts'
 import type { Rate } from '../../common/bucket.ts'
 import type { Clock } from '../../common/clock.ts'
 import { NetworkError } from '../../common/errors.ts'
@@ -113,9 +113,8 @@ export class Mailboxes {
   }
 
   #admit(remote: string | undefined): void {
-    if (remote === undefined || isLoopback(remote)) return
-    const sender = oneParty(remote)
-    if (!this.#senders.take(sender))
+    const sender = partyOf(remote)
+    if (sender !== undefined && !this.#senders.take(sender))
       throw new NetworkError('limited', `${sender} leaves too many messages at once: slow down`, {
         retry_ms: this.#senders.wait(sender, 1),
       })

@@ -1,10 +1,11 @@
 import { isIP } from 'node:net'
+import { partyOf } from '../../common/address.ts'
 import type { Clock } from '../../common/clock.ts'
 import type { PeerId } from '../../common/ids.ts'
 import { type Random, sample } from '../../common/random.ts'
 import type { PeerContact } from '../contact.ts'
 import { type Acquaintance, type KnownPeers, MAX_TOLD } from './protocol.ts'
-import { partyOf, reachable } from './reachable.ts'
+import { reachable } from './reachable.ts'
 
 export interface BookOptions {
   /** peers in the book */

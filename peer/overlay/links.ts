@@ -1,8 +1,8 @@
+import { partyOf } from '../../common/address.ts'
 import type { Clock } from '../../common/clock.ts'
 import type { PeerId } from '../../common/ids.ts'
 import type { PeerContact } from '../contact.ts'
 import type { PeerBook } from './known-peers.ts'
-import { partyOf } from './reachable.ts'
 
 /**
  * Links of this peer's own choice, and those that others asked for. There is room for twice as many as everybody asks for

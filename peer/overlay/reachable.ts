@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { hostPort, isLoopback, oneParty, parseAdvertised, unmapped } from '../../common/address.ts'
+import { hostPort, isLoopback, parseAdvertised, unmapped } from '../../common/address.ts'
 import type { PeerContact } from '../contact.ts'
 
 /**
@@ -20,9 +20,4 @@ export function reachable(contact: PeerContact, from: string): PeerContact | und
 /** Loopback has many addresses, all of this machine. */
 export function sameHost(a: string, b: string): boolean {
   return a === b || (isLoopback(a) && isLoopback(b))
-}
-
-/** Who is counted as one; undefined on loopback, where all are: labs run many agents on one machine. */
-export function partyOf(host: string): string | undefined {
-  return isLoopback(host) ? undefined : oneParty(host)
 }
