@@ -1,5 +1,8 @@
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
 import { IncomingMessage, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { expect, onTestFinished, test } from 'vitest'
@@ -112,7 +115,6 @@ test('where events are gone that a reader has not seen, it is told how many', as
 
 test.each([
   ['of another log', 'ffffffff-2'],
-  ['of the future', (name: string) => `${name}-99`],
   ['of no form', '../../etc/passwd'],
   ['that overflows', (name: string) => `${name}-99999999999999999999999`],
   ['that is negative', (name: string) => `${name}--1`],
@@ -125,6 +127,28 @@ test.each([
   await expect.poll(() => reader.heard.length).toBe(6)
   expect(reader.heard[0]).toMatchObject({ event: 'gap', data: '{"lost":null}' })
   expect(reader.numbers()).toEqual(range(1, 5))
+})
+
+test('an id of what a power cut took leads to what came since, after a gap', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'feed-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  const [path, copy] = [join(folder, 'events.db'), join(folder, 'copy.db')]
+  const log = SqliteEventLog.open(path, { origin: 'P1' })
+  await publish(log, 1, 3)
+  for (const end of ['', '-wal']) copyFileSync(path + end, copy + end)
+  await publish(log, 4, 5)
+  await log.close()
+  const again = SqliteEventLog.open(copy, { origin: 'P1' })
+  onTestFinished(() => again.close())
+  await publish(again, 6, 9)
+  const { url } = await serve(again)
+  const reader = await watch(url, '/events', `${log.name}-5`)
+  await expect.poll(reader.numbers).toEqual(range(6, 9))
+  expect(reader.heard[0]).toMatchObject({ event: 'gap', data: '{"lost":null}' })
+  const other = await watch(url, '/events', `${log.name}-2`)
+  await expect.poll(other.numbers).toEqual([3, ...range(6, 9)])
+  expect(other.heard.map(({ event }) => event)).not.toContain('gap')
+  await expect.poll(other.lastId).toBe(`${again.name}-7`)
 })
 
 test('two logs serve their own', async () => {

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import { setImmediate as turn } from 'node:timers/promises'
-import { isLoopback, oneParty } from '../address.ts'
+import { partyOf } from '../address.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import { NetworkError } from '../errors.ts'
 import { type Component, Loop } from '../lifecycle.ts'
@@ -8,7 +8,7 @@ import { type Logger, silentLog } from '../log.ts'
 import type { EventType } from './event.ts'
 import { FeedReader } from './feed-reader.ts'
 import type { EventLog, LoggedEvent } from './log.ts'
-import { eventMessage, positionOf } from './sse.ts'
+import { eventMessage, parseResumeId } from './sse.ts'
 
 /** Rows of the log that are read at a time for one that is behind. */
 const PAGE = 200
@@ -172,8 +172,8 @@ export class EventFeed implements Component {
     const { maxReaders, maxReadersOfHost } = this.#options
     if (this.#readers.size >= maxReaders)
       throw new NetworkError('limited', `${maxReaders} read the events of this service already: try again later`)
-    if (host === undefined || isLoopback(host)) return () => {}
-    const party = oneParty(host)
+    const party = partyOf(host)
+    if (party === undefined) return () => {}
     const held = this.#hosts.get(party) ?? 0
     if (held >= maxReadersOfHost)
       throw new NetworkError('limited', `${held} at ${party} read the events of this service already: end some first`)
@@ -194,12 +194,10 @@ export class EventFeed implements Component {
   ): Promise<void> {
     if (lastEventId === undefined) reader.position = await this.#log.back(last, types, left)
     else {
-      const position = positionOf(lastEventId, this.#log.name)
-      if (position !== undefined && position <= bounds.last) reader.position = position
-      else {
-        reader.position = bounds.first - 1
-        reader.gap(null)
-      }
+      const read = parseResumeId(lastEventId)
+      const same = read && (await this.#log.sameUpTo(read.name))
+      reader.position = same === undefined ? bounds.first - 1 : Math.min(read!.position, same, bounds.last)
+      if (same === undefined || read!.position > same) reader.gap(null)
     }
     if (!follow) reader.until = bounds.last
     reader.tellPosition()

@@ -17,6 +17,7 @@ const MIGRATIONS = [
   create table cursors (reader text primary key, position integer not null) without rowid;
   create table forgotten (source text primary key, seq integer not null, at integer not null) without rowid;
   insert into state values (lower(hex(randomblob(4))), 0, 0, null);`,
+  `create table names (opening integer primary key, name text not null unique, up_to integer not null);`,
 ]
 
 /** Opens the database of an event log. @param take what is made of it */
@@ -46,6 +47,10 @@ export function prepare(db: Database) {
     state: sql<[], { name: string; seq: number; dropped: number; resume: string | null }>('select * from state'),
     setState: sql<[seq: number, dropped: number]>('update state set seq = ?, dropped = ?'),
     setResume: sql<[resume: string]>('update state set resume = ?'),
+    setName: sql<[name: string]>('update state set name = ?'),
+    addName: sql<[name: string, upTo: number]>('insert or replace into names (name, up_to) values (?, ?)'),
+    upTo: sql<[name: string], number>('select up_to from names where name = ?').pluck(),
+    forgetNames: sql<[keep: number]>('delete from names where opening <= (select max(opening) from names) - ?'),
     seen: sql<[id: string, origin: string], number>('select 1 from events where id = ? and origin = ?').pluck(),
     add: sql<[id: string, origin: string, heard: number, text: string]>(
       'insert into events (id, origin, heard, text) values (?, ?, ?, ?)',

@@ -173,6 +173,13 @@ export function eventLogContract(make: LogUnderTest): void {
       expect(await log.back(9, new Set(['network.degraded']))).toBe((await log.bounds()).first - 1)
     })
 
+    it('knows its own positions from those of other logs', async () => {
+      const [log, other] = [opened(), opened()]
+      await log.keep([foreign(1), foreign(2)])
+      expect(await log.sameUpTo(log.name)).toBe((await log.bounds()).last)
+      expect(await other.sameUpTo(log.name)).toBeUndefined()
+    })
+
     it('shows nothing that is not committed', async () => {
       const log = opened()
       const kept = log.keep([foreign(1)])
@@ -323,7 +330,8 @@ export function eventLogContract(make: LogUnderTest): void {
         const rows = await log.read(0, 10)
 
         const again = opened(await end(log, place))
-        expect(again.name).toBe(log.name)
+        expect(again.name).not.toBe(log.name)
+        expect(await again.sameUpTo(log.name)).toBe(rows.at(-1)!.position)
         expect(await again.read(0, 10)).toEqual(rows)
         expect(await again.unsent(10)).toEqual(own.slice(1))
         expect(await again.backlog()).toEqual({ unsent: 2, dropped: 0 })
@@ -333,6 +341,22 @@ export function eventLogContract(make: LogUnderTest): void {
         expect(next!.seq).toBe(4)
         expect(ids(own)).not.toContain(next!.id)
         expect((await again.read(rows.at(-1)!.position, 10)).map(({ event }) => event)).toEqual([next])
+      })
+
+      it('is told from what a power cut took, whose positions others have now', async () => {
+        const place = make.place()
+        const log = opened(place)
+        await log.keep([foreign(1), foreign(2)])
+        const { last } = await log.bounds()
+        const before = killed(place)
+        await log.keep([foreign(3)])
+        const again = opened(before)
+        await again.keep([foreign(4), foreign(5)])
+        expect(await again.sameUpTo(log.name)).toBe(last)
+        await again.close()
+        const third = opened(before)
+        expect(await third.sameUpTo(log.name)).toBe(last)
+        expect(await third.sameUpTo(again.name)).toBe(last + 2)
       })
 
       it.each(ends)('is what was dropped, too, of one %s', async (_, end) => {

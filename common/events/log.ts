@@ -15,7 +15,7 @@ export interface LoggedEvent {
  * killed process, and a second delivery does nothing. Old events are dropped.
  */
 export interface EventLog {
-  /** this log and no other; positions of another log mean nothing here */
+  /** this opening of this log and no other; positions under another name mean nothing here, but for `sameUpTo` */
   readonly name: string
   /** whose events are published here */
   readonly origin: string
@@ -34,6 +34,8 @@ export interface EventLog {
   read(after: number, limit: number): Promise<readonly LoggedEvent[]>
   /** The positions of the first and the last event that are kept; `first` is `last + 1` where there is none. */
   bounds(): Promise<{ first: number; last: number }>
+  /** Up to which position the log of that name is this one; undefined where it is another. */
+  sameUpTo(name: string): Promise<number | undefined>
   /**
    * The position after which `count` events follow, of `types` where given, as far as there are so many. Where `signal`
    * aborts, any position.

@@ -132,6 +132,21 @@ it('what is published under another name is not taken for what was published bef
   expect(await renamed.unsent(10)).toEqual([...before, ...after])
 })
 
+it('a disk that takes nothing keeps nobody from reading what is there', async () => {
+  const path = place()
+  const before = open(path)
+  const [event] = await before.publish(drafts(1))
+  await before.close()
+  const log = openLogDatabase(path, (db) => {
+    db.pragma('query_only = 1')
+    return new SqliteEventLog(db, { origin: 'P1' })
+  })
+  onTestFinished(() => log.close())
+  expect((await log.read(0, 10)).map((row) => row.event)).toEqual([event])
+  expect(await log.sameUpTo(before.name)).toBe(1)
+  await expect(log.publish(drafts(1))).rejects.toMatchObject({ code: 'unavailable' })
+})
+
 it('a full disk is told as such, what did not fit did not happen, and it goes on once there is room', async () => {
   const path = place()
   const db = openLogDatabase(path, (opened) => opened)

@@ -15,6 +15,8 @@ import { logFailure, openLogDatabase, prepare } from './log-database.ts'
 const BITE = 1000
 /** Of so many sources it is known what was dropped of theirs. */
 const FORGOTTEN_SOURCES = 10_000
+/** Of so many openings of the log it is known how far they got. */
+const OPENINGS = 1000
 const DAY_MS = 24 * 3600 * 1000
 
 export interface SqliteLogOptions {
@@ -68,8 +70,8 @@ export class SqliteEventLog implements EventLog {
     this.#maxUnsent = options.maxUnsent ?? 100_000
     this.#sql = prepare(db)
     this.#commits = new GroupCommit(db, () => this.#reload())
-    this.name = this.#sql.state.get()!.name
     this.#load()
+    this.name = this.#begin()
   }
 
   /**
@@ -155,6 +157,10 @@ export class SqliteEventLog implements EventLog {
     return { first: first ?? this.#last + 1, last: this.#last }
   }
 
+  async sameUpTo(name: string): Promise<number | undefined> {
+    return name === this.name ? this.#last : this.#read(() => this.#sql.upTo.get(name))
+  }
+
   async back(count: number, types?: ReadonlySet<EventType>, signal?: AbortSignal): Promise<number> {
     const { first, last } = await this.bounds()
     if (!types) return Math.max(first - 1, last - count)
@@ -210,6 +216,28 @@ export class SqliteEventLog implements EventLog {
     const position = Number(this.#sql.add.run(event.id, event.origin, this.#clock.now(), text).lastInsertRowid)
     this.#fresh.push({ position, event, text })
     return position
+  }
+
+  /**
+   * A name of its own for each opening: a power cut may have taken the last events of the one before, and their positions
+   * are given to others now.
+   */
+  #begin(): string {
+    const { name: before } = this.#sql.state.get()!
+    const name = randomBytes(4).toString('hex')
+    const begin = this.#db.transaction(() => {
+      this.#sql.addName.run(before, this.#last)
+      this.#sql.setName.run(name)
+      this.#sql.forgetNames.run(OPENINGS)
+    })
+    try {
+      begin.immediate()
+      return name
+    } catch (error) {
+      if (isDamaged(error)) throw error
+      // A full disk keeps nobody from starting.
+      return before
+    }
   }
 
   /** Drops some of what is too old or too much; remembers how far each source's went, so that none comes back as new. */

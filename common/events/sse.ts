@@ -7,10 +7,10 @@ export function resumeId(name: string, position: number): string {
   return `${name}-${position}`
 }
 
-/** The position that `text` stands for in the log `name`; undefined where it is of another log, or none at all. */
-export function positionOf(text: string, name: string): number | undefined {
+/** What `resumeId` made; undefined where it is of no such form. */
+export function parseResumeId(text: string): { name: string; position: number } | undefined {
   const match = /^(.{1,64})-(0|[1-9]\d{0,14})$/.exec(text)
-  return match?.[1] === name ? Number(match[2]) : undefined
+  return match ? { name: match[1]!, position: Number(match[2]) } : undefined
 }
 
 export function eventMessage(name: string, row: LoggedEvent): string {
