@@ -102,6 +102,7 @@ export class Events implements Component {
         send: (mail, signal) => this.#bus.send(mail, signal),
         catalog,
         transfers,
+        scout,
         clock,
         log: deps.log.child({ part: 'mailbox' }),
       },

@@ -71,6 +71,17 @@ export class MailSender implements Component {
   }
 
   async tick(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#sendDue(signal)
+    } catch (error) {
+      // A disk that is full: what goes out is not noted, and would go out again at once.
+      this.#problem = asNetworkError(error).message
+      this.#awayTries++
+      throw error
+    }
+  }
+
+  async #sendDue(signal: AbortSignal): Promise<void> {
     const { book, clock } = this.#deps
     for (;;) {
       book.expire(clock.now())

@@ -1,9 +1,9 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { onTestFinished } from 'vitest'
+import { type MockInstance, onTestFinished, vi } from 'vitest'
 import { ManualClock } from '../../common/clock.ts'
-import type { NetworkError } from '../../common/errors.ts'
+import { NetworkError } from '../../common/errors.ts'
 import { type Mail, MailSchema, type OfferMail, type ReceiptMail } from '../../common/events/mail.ts'
 import type { OfferBody } from '../../common/events/rest.ts'
 import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
@@ -83,12 +83,15 @@ export class TestPeer {
   readonly id: PeerId
   readonly network = new FakeNetwork()
   mailbox!: Mailbox
+  /** contents that nobody is known to have */
+  readonly unknown = new Set<ContentId>()
   transfers!: TransferManager
   readonly #post: Post
   readonly #clock: ManualClock
   readonly #options: Partial<MailboxOptions> & { mode?: 'real' | 'dummy' }
   readonly folder = mkdtempSync(join(tmpdir(), 'p2p-mailbox-'))
   #book!: OfferBook
+  #disk: MockInstance[] = []
 
   constructor(
     id: string,
@@ -113,6 +116,16 @@ export class TestPeer {
     this.#open()
     this.transfers.restore()
     await this.mailbox.start()
+  }
+
+  /** Nothing more is recorded until it is false again. */
+  set diskFull(full: boolean) {
+    for (const spy of this.#disk) spy.mockRestore()
+    const refuse = () => {
+      throw new NetworkError('unavailable', 'no room for the mailbox: free some space', { reason: 'disk_full' })
+    }
+    const writes = ['change', 'transaction', 'expire'] as const
+    this.#disk = full ? writes.map((write) => vi.spyOn(this.#book, write).mockImplementation(refuse)) : []
   }
 
   share(name: FileName, id: ContentId): void {
@@ -140,6 +153,7 @@ export class TestPeer {
           existing: (name) => landing.get(name),
         },
         transfers: this.transfers,
+        scout: { isWorthwhile: async (id) => !this.unknown.has(id), foundNobody: () => {} },
         send: this.#post.send,
         clock: this.#clock,
         log: silentLog,

@@ -321,6 +321,24 @@ describe('what is offered to this peer', () => {
     expect(post.sent('receipt').at(-1)).toMatchObject({ state: 'refused', reason: 'its user has cancelled it' })
   })
 
+  test.each([
+    ['more', 1],
+    ['fewer', 10_000],
+  ])('is refused where it has %s bytes than it was offered with', async (_, size) => {
+    const { post, clock, p2 } = await pair()
+    p2.network.automatic = false
+    await p2.mailbox.onMail([offerMail(P1, { size })])
+    await settled()
+    p2.network.runs[0]!.begin(400)
+    clock.advance(SECOND)
+    await settled()
+    expect(p2.transfers.list()[0]).toMatchObject({ state: 'cancelled' })
+    expect(post.sent('receipt').at(-1)).toMatchObject({
+      state: 'refused',
+      reason: `it has 400 bytes, and was offered as of ${size}`,
+    })
+  })
+
   test('is refused beyond 1,000 of one sender under way, while others are taken', async () => {
     const { p2 } = await pair()
     p2.network.offers.length = 0
@@ -345,6 +363,19 @@ describe('while nobody has it, an offer', () => {
     await settled()
     return all
   }
+
+  test('begins no transfer as long as nobody is known to have it', async () => {
+    const { clock, p2 } = await pair()
+    p2.unknown.add(content)
+    await p2.mailbox.onMail([offerMail(P1)])
+    await settled()
+    expect(p2.transfers.list()).toEqual([])
+    expect(p2.received()).toMatchObject({ state: 'taken', problem: 'nobody is known to have it at present' })
+    p2.unknown.clear()
+    clock.advance(6 * SECOND)
+    await settled()
+    expect(p2.received()?.state).toBe('delivered')
+  })
 
   test('waits, says why, and is tried again at growing pauses', async () => {
     const { clock, p2 } = await vain()
@@ -509,6 +540,45 @@ describe('a process that ends', () => {
     await settled()
     expect(p1.sent()?.state).toBe('queued')
     expect(post.box(P2).size).toBe(1)
+  })
+})
+
+describe('a disk that is full', () => {
+  test('while an offer is fetched: it is delivered once there is room', async () => {
+    const { post, clock, p2 } = await pair()
+    p2.network.automatic = false
+    await p2.mailbox.onMail([offerMail(P1)])
+    await settled()
+    p2.diskFull = true
+    p2.network.runs[0]!.begin(400).finish()
+    await settled()
+    expect(p2.received()?.state).toBe('taken')
+    clock.advance(6 * SECOND)
+    await settled()
+    p2.diskFull = false
+    clock.advance(6 * SECOND)
+    await settled()
+    expect(p2.received()?.state).toBe('delivered')
+    expect(post.sent('receipt').at(-1)).toMatchObject({ state: 'delivered' })
+  })
+
+  test('sends nothing over and over, and fetches once there is room', async () => {
+    const { post, clock, p1, p2 } = await pair()
+    p1.mailbox.offer({ to: [P2], id: content })
+    p1.diskFull = true
+    await settled()
+    for (let turn = 0; turn < 50; turn++) await settled()
+    expect(post.accepted.length).toBeLessThanOrEqual(1)
+    p1.diskFull = false
+    clock.advance(2 * SECOND)
+    await settled()
+    await p2.mailbox.onMail([offerMail(P1)])
+    p2.diskFull = true
+    for (let turn = 0; turn < 50; turn++) await settled()
+    p2.diskFull = false
+    clock.advance(6 * SECOND)
+    await settled()
+    expect(p2.received()?.state).toBe('delivered')
   })
 })
 

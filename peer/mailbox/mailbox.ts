@@ -6,7 +6,7 @@ import { type ContentId, type FileName, type PeerId, printable, shortId } from '
 import { type Component, Loop } from '../../common/lifecycle.ts'
 import { MailSender, type MailSenderDeps } from './mail-sender.ts'
 import type { Offer, OfferKey } from './offer-book.ts'
-import { OfferFetches, type OfferTransfers } from './offer-fetches.ts'
+import { OfferFetches, type OfferFetchesDeps } from './offer-fetches.ts'
 
 export interface MailboxDeps extends MailSenderDeps {
   /** what this peer shares */
@@ -14,7 +14,8 @@ export interface MailboxDeps extends MailSenderDeps {
     byId(id: ContentId): readonly { readonly name: FileName; readonly size: number }[]
     existing(name: FileName): ContentId | 'unknown' | undefined
   }
-  transfers: OfferTransfers
+  transfers: OfferFetchesDeps['transfers']
+  scout: OfferFetchesDeps['scout']
 }
 
 export interface MailboxOptions {
@@ -63,7 +64,7 @@ export class Mailbox implements Component {
   readonly #sweeping: Loop
 
   constructor(deps: MailboxDeps, options: MailboxOptions) {
-    const { book, transfers, catalog, clock, log } = deps
+    const { book, transfers, scout, catalog, clock, log } = deps
     this.#deps = deps
     this.#self = options.self
     this.#accept = options.accept ?? true
@@ -71,6 +72,7 @@ export class Mailbox implements Component {
     this.#fetches = new OfferFetches({
       book,
       transfers,
+      scout,
       existing: (name) => catalog.existing(name),
       onEnded: () => this.#sender.nudge(),
       clock,

@@ -5,8 +5,9 @@ import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
 import { type Component, Loop } from '../../common/lifecycle.ts'
 import type { Logger } from '../../common/log.ts'
 import { isEndState, type TransferBody, type TransferState } from '../../common/schemas.ts'
+import type { Scout } from '../follow/scout.ts'
 import type { DownloadRequest } from '../transfer/manager.ts'
-import type { Offer, OfferBook } from './offer-book.ts'
+import type { Offer, OfferBook, OfferChange } from './offer-book.ts'
 
 /** The transfer manager, as far as offers need it. */
 export interface OfferTransfers {
@@ -19,6 +20,7 @@ export interface OfferTransfers {
 export interface OfferFetchesDeps {
   book: OfferBook
   transfers: OfferTransfers
+  scout: Pick<Scout, 'isWorthwhile' | 'foundNobody'>
   /** What stands under the name in the shared folder. */
   existing: (name: FileName) => ContentId | 'unknown' | undefined
   /** an offer has ended here: its sender is to hear of it */
@@ -36,6 +38,8 @@ const REST_MS = 2000
 /** A transfer that waits so long for a provider leaves its place to other offers; what it has stays. */
 const PATIENCE_MS = 60_000
 const IDLE_MS = 60_000
+/** Until the disk is tried again, where it refused. */
+const REFUSED_MS = 5000
 /** As long as a receipt may tell of. */
 const REASON = 500
 
@@ -45,6 +49,8 @@ interface Fetch {
   transfer: TransferBody | undefined
   waitingSince: number | undefined
   gaveUp: boolean
+  /** bytes, as its manifest proves, where it was offered as of another size */
+  otherSize: number | undefined
 }
 
 /** Fetches what was offered to this peer from whoever has it, a few at a time, until it is here or its time is over. */
@@ -52,6 +58,10 @@ export class OfferFetches implements Component {
   readonly #deps: OfferFetchesDeps
   readonly #loop: Loop
   readonly #running = new Set<Fetch>()
+  /** what became of offers and could not be recorded yet */
+  readonly #unrecorded = new Map<Offer, () => void>()
+  /** the disk refused lately */
+  #refused = false
   readonly #stopping = new AbortController()
 
   constructor(deps: OfferFetchesDeps) {
@@ -86,8 +96,11 @@ export class OfferFetches implements Component {
     const { book, clock } = this.#deps
     for (const fetch of this.#running) this.#leaveWaiting(fetch)
     if (this.#stopping.signal.aborted) return
+    this.#refused = true
+    this.#recordAgain()
     book.expire(clock.now())
     for (const offer of book.fetchDue(clock.now(), this.#free)) this.#begin(offer)
+    this.#refused = false
   }
 
   #begin(offer: Offer): void {
@@ -96,11 +109,17 @@ export class OfferFetches implements Component {
     const over = new Promise<void>((resolve) => {
       done = resolve
     })
-    const fetch: Fetch = { offer, over, transfer: undefined, waitingSince: undefined, gaveUp: false }
+    const fetch: Fetch = {
+      offer,
+      over,
+      transfer: undefined,
+      waitingSince: undefined,
+      gaveUp: false,
+      otherSize: undefined,
+    }
     this.#running.add(fetch)
     void this.#fetch(fetch)
       .catch((error: unknown) => this.#again(offer, asNetworkError(error).message))
-      .catch((error: unknown) => this.#deps.log.error({ offer: offer.id, err: error }, 'an offer was left as it is'))
       .then(() => {
         this.#running.delete(fetch)
         done()
@@ -110,16 +129,24 @@ export class OfferFetches implements Component {
 
   async #fetch(fetch: Fetch): Promise<void> {
     const { offer } = fetch
-    const { transfers, existing, clock } = this.#deps
+    const { transfers, existing, clock, scout } = this.#deps
+    const { signal } = this.#stopping
     const { content: id, name } = offer
     if (existing(name) === id) {
       this.#end(offer, 'delivered', null)
       return
     }
-    const { transfer: number } = this.#paused(offer) ?? transfers.start({ id, as: name })
-    for await (const transfer of transfers.watch(number, this.#stopping.signal)) {
+    const begun = this.#paused(offer)
+    if (!begun && !(await scout.isWorthwhile(id, signal))) {
+      if (!signal.aborted) this.#again(offer, 'nobody is known to have it at present')
+      return
+    }
+    if (signal.aborted) return
+    const { transfer: number } = begun ?? transfers.start({ id, as: name })
+    for await (const transfer of transfers.watch(number, signal)) {
       const before = fetch.transfer?.state
       fetch.transfer = transfer
+      this.#checkSize(fetch, transfer)
       fetch.waitingSince = transfer.state === 'waiting' ? (fetch.waitingSince ?? clock.now()) : undefined
       // Its place may be free, or the wait for a provider has begun.
       if (transfer.state !== before) this.nudge()
@@ -127,7 +154,8 @@ export class OfferFetches implements Component {
     const { transfer } = fetch
     // Otherwise this peer is stopping: its next run goes on.
     if (!transfer || !isEndState(transfer.state)) return
-    const { state, problem } = outcomeOf(transfer, offer, existing(name), fetch.gaveUp)
+    if (transfer.error?.code === 'not_found') scout.foundNobody()
+    const { state, problem } = outcomeOf(transfer, fetch, existing(name))
     if (state === 'taken') this.#again(offer, problem)
     else this.#end(offer, state, problem)
   }
@@ -139,19 +167,27 @@ export class OfferFetches implements Component {
       .find(({ id, file, direction }) => direction === 'download' && id === content && file === name)
   }
 
+  /** Its user was told of another size: of so many bytes nobody has asked for. */
+  #checkSize(fetch: Fetch, { pieces, size, state }: TransferBody): void {
+    if (pieces === null || size === null || size === fetch.offer.size || isEndState(state)) return
+    if (fetch.otherSize !== undefined) return
+    fetch.otherSize = size
+    this.#cancel(fetch)
+  }
+
   #end(offer: Offer, state: 'delivered' | 'refused', problem: string | null): void {
-    const { book, clock, log, onEnded } = this.#deps
+    const { clock, log, onEnded } = this.#deps
     const now = clock.now()
-    book.change(offer, { state, changed: now, problem: problem?.slice(0, REASON) ?? null, mailDue: now, mailTries: 0 })
+    this.#record(offer, { state, changed: now, problem: problem?.slice(0, REASON) ?? null, mailDue: now, mailTries: 0 })
     log.info({ offer: offer.id, from: offer.peer, file: offer.name, state, problem }, 'an offer has ended')
     onEnded()
   }
 
   #again(offer: Offer, problem: string): void {
-    const { book, clock } = this.#deps
+    const { clock } = this.#deps
     const now = clock.now()
-    const tries = book.find(offer)?.fetchTries ?? 0
-    book.change(offer, {
+    const tries = offer.fetchTries
+    this.#record(offer, {
       problem: problem.slice(0, REASON),
       fetchDue: now + backoff(RETRY_MS, tries),
       fetchTries: tries + 1,
@@ -159,23 +195,50 @@ export class OfferFetches implements Component {
     })
   }
 
+  /** On a disk that is full, as soon as there is room: until then it is as if it were under way. */
+  #record(offer: Offer, change: OfferChange): void {
+    const { book, log } = this.#deps
+    const record = () => book.change(offer, change)
+    try {
+      record()
+    } catch (error) {
+      this.#unrecorded.set(offer, record)
+      log.error({ offer: offer.id, err: error }, 'what became of an offer can not be recorded: tried again')
+    }
+  }
+
+  #recordAgain(): void {
+    for (const [offer, record] of this.#unrecorded) {
+      record()
+      this.#unrecorded.delete(offer)
+      this.#deps.onEnded()
+    }
+  }
+
+  #cancel({ transfer }: Fetch): void {
+    const { transfers, log } = this.#deps
+    try {
+      transfers.cancel(transfer!.transfer)
+    } catch (error) {
+      log.debug({ transfer: transfer!.transfer, err: error }, 'a transfer ended just before it was left')
+    }
+  }
+
   #leaveWaiting(fetch: Fetch): void {
-    const { clock, transfers, log } = this.#deps
+    const { clock } = this.#deps
     const { transfer, waitingSince } = fetch
     if (!transfer || waitingSince === undefined || clock.now() - waitingSince < PATIENCE_MS || fetch.gaveUp) return
     fetch.gaveUp = true
-    try {
-      transfers.cancel(transfer.transfer)
-    } catch (error) {
-      log.debug({ transfer: transfer.transfer, err: error }, 'a transfer ended just before it was left')
-    }
+    this.#cancel(fetch)
   }
 
   #pause(): number {
     const { book, clock } = this.#deps
+    if (this.#refused) return REFUSED_MS
     const now = clock.now()
     const waits = [...this.#running].flatMap(({ waitingSince }) => waitingSince ?? [])
-    const next = Math.min(IDLE_MS, ...waits.map((since) => since + PATIENCE_MS - now))
+    const idle = this.#unrecorded.size > 0 ? REFUSED_MS : IDLE_MS
+    const next = Math.min(idle, ...waits.map((since) => since + PATIENCE_MS - now))
     const due = this.#free > 0 ? (book.nextDue('fetch') ?? Number.POSITIVE_INFINITY) - now : next
     return Math.max(0, Math.min(next, due))
   }
@@ -191,12 +254,13 @@ type Outcome = { state: 'delivered' | 'refused'; problem: string | null } | { st
 /** What a transfer that has ended means for its offer; `taken`: it is to be tried again. */
 function outcomeOf(
   { state, error }: TransferBody,
-  { name, content }: Offer,
+  { offer: { name, content, size }, gaveUp, otherSize }: Fetch,
   standing: ContentId | 'unknown' | undefined,
-  gaveUp: boolean,
 ): Outcome {
   if (state === 'done') return { state: 'delivered', problem: null }
   if (state === 'simulated') return { state: 'delivered', problem: 'simulated' }
+  if (otherSize !== undefined)
+    return { state: 'refused', problem: `it has ${otherSize} bytes, and was offered as of ${size}` }
   if (gaveUp) return { state: 'taken', problem: 'nobody who has the rest of it is there' }
   if (state === 'cancelled') return { state: 'refused', problem: 'its user has cancelled it' }
   if (standing !== undefined && standing !== 'unknown' && standing !== content)
