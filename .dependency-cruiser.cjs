@@ -12,7 +12,7 @@ module.exports = {
       from: { path: '^peer/(transfer|dht|flood|overlay|simulate|locate|catalog|mailbox|follow)/' },
       to: { path: '(node_modules/(hono|@hono|@grpc|undici|rabbitmq-client)/|^peer/(rpc|app|cli|events)/|^common/(http|rpc)\\.ts)' },
     },
-    { name: 'store-only-through-interface', severity: 'error', from: { path: '^maestro/(?!main|maestro\\.ts|directory/)', pathNot: '\\.test\\.ts$' }, to: { path: '^maestro/directory/sqlite' } },
+    { name: 'store-only-through-interface', severity: 'error', from: { path: '^maestro/(?!main|maestro\\.ts|events\\.ts|directory/|mailboxes/)', pathNot: '\\.test\\.ts$' }, to: { path: '^maestro/(directory|mailboxes)/sqlite' } },
     {
       name: 'rabbitmq-only-behind-the-bus',
       comment: 'all others see the interface EventBus',

@@ -2,12 +2,12 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, it, onTestFinished, vi } from 'vitest'
-import { ManualClock } from '../../common/clock.ts'
-import { parsePeerId } from '../../common/ids.ts'
-import { silentLog } from '../../common/log.ts'
-import { MaestroConfig } from '../config.ts'
-import { SqliteStore } from '../directory/sqlite.ts'
-import { MaestroEvents } from './maestro-events.ts'
+import { ManualClock } from '../common/clock.ts'
+import { parsePeerId } from '../common/ids.ts'
+import { silentLog } from '../common/log.ts'
+import { MaestroConfig } from './config.ts'
+import { SqliteStore } from './directory/sqlite.ts'
+import { MaestroEvents } from './events.ts'
 
 function open(config: object) {
   const store = SqliteStore.open(':memory:')
