@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { parseRestUrl } from '../../common/address.ts'
 import { NetworkError } from '../../common/errors.ts'
+import type { WorkerHasher } from '../hashing/worker-hasher.ts'
 import { EXIT, type ExitCode } from './exit.ts'
 import type { Io } from './io.ts'
 import type { Output } from './output.ts'
@@ -35,6 +36,7 @@ export class Cli {
   readonly #options: CliOptions
   readonly #closing: (() => Promise<void>)[] = []
   #askedAgent = false
+  #hasher: Promise<WorkerHasher> | undefined
 
   constructor(deps: { io: Io; out: Output; wholeProgram: (cli: Cli) => Promise<Command> }, options: CliOptions) {
     this.io = deps.io
@@ -76,6 +78,16 @@ export class Cli {
     const client = new MaestroClient(address(url, MAESTRO_PORT))
     this.onClose(() => client.close())
     return client
+  }
+
+  /** The threads for all that a command hashes: starting them takes longer than a small file does. */
+  hasher(): Promise<WorkerHasher> {
+    this.#hasher ??= import('../hashing/worker-hasher.ts').then(({ WorkerHasher }) => {
+      const hasher = new WorkerHasher()
+      this.onClose(() => hasher.close())
+      return hasher
+    })
+    return this.#hasher
   }
 
   /** Whatever a command opens is closed when it ends, latest first. */

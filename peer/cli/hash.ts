@@ -44,15 +44,13 @@ export async function hashPath(path: string, cli: Cli): Promise<{ id: ContentId;
 
 /** The manifest of an open file, with progress. */
 export async function hashOpen(file: FileHandle, path: string, cli: Cli): Promise<Manifest> {
-  const { WorkerHasher } = await import('../hashing/worker-hasher.ts')
-  const hasher = new WorkerHasher()
+  const hasher = await cli.hasher()
   const progress = cli.out.progress(`hashing ${path}`)
   try {
     const { size } = await file.stat()
     return await hasher.hashFile(file.fd, size, cli.io.signal, (bytes) => progress.update(bytes, size))
   } finally {
     progress.stop()
-    await hasher.close()
   }
 }
 

@@ -12,7 +12,7 @@ export async function offerUpload(to: string, cli: Cli): Promise<(item: Item) =>
   const share = await sharing(cli)
   await noteUnknown([peer], cli)
   return async (item) => {
-    const shared = await share(item)
+    const shared = { ...(await share(item)), name: item.name }
     const { offers } = await agent.offer({ to: [peer], id: shared.id, name: shared.name })
     const [offer] = offers
     if (!offer) throw new NetworkError('internal', 'the agent has left no offer')

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -41,6 +42,29 @@ describe('publish', () => {
     expect(code).toBe(0)
     expect(agent.received.get('texts/new.txt')).toBe('hello')
     expect(JSON.parse(stdout)).toMatchObject({ name: 'texts/new.txt', id: ID_A, wait: 0, holders: [] })
+  })
+
+  test('shares it under the name that is asked for, whatever else the content is called', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'publish-'))
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+    writeFileSync(join(folder, 'new.txt'), 'hello')
+    const hello = createHash('sha256').update('hello').digest('hex') as ContentId
+    agent.files = [peerFile('old.txt', 5, hello)]
+    const there = await done(publish(join(folder, 'new.txt')))
+    expect(there.stdout).toMatch(/^old.txt: there already at P1 /)
+    expect(agent.received.size).toBe(0)
+    const named = await done(publish(join(folder, 'new.txt'), '--as', 'texts/new.txt'))
+    expect(named).toMatchObject({ code: 0, stdout: expect.stringMatching(/^texts\/new.txt: shared at P1 /) })
+    expect(agent.received.get('texts/new.txt')).toBe('hello')
+    agent.files = [peerFile('taken.txt', 5, ID_B)]
+    const taken = await done(publish(join(folder, 'new.txt'), '--as', 'taken.txt'))
+    expect(taken.code).toBe(1)
+    expect(taken.stderr).toContain('shares another content as "taken.txt"')
+  })
+
+  test('gives no other name to what is shared already', async () => {
+    const { code, stderr } = await done(publish('film.mkv', '--as', 'evening.mkv'))
+    expect({ code, stderr }).toMatchObject({ code: 2, stderr: expect.stringContaining('leave out --as') })
   })
 
   test('waits until so many others have said that they hold it', async () => {
@@ -121,7 +145,10 @@ describe('publish', () => {
     expect(folder).toMatchObject({ code: 2 })
     expect(folder.stderr).toContain('is a folder')
     for (const number of ['x', '-1', '1.5', '1000000'])
-      expect((await run(['publish', 'film.mkv', `--wait=${number}`])).code).toBe(2)
+      expect(await run(['publish', 'film.mkv', `--wait=${number}`])).toMatchObject({
+        code: 2,
+        stderr: `peer: --wait is "${number}": it must be a whole number of other peers, up to 100,000; see "peer publish --help"\n`,
+      })
   })
 })
 

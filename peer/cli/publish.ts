@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises'
 import { type Command, InvalidArgumentError } from 'commander'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import { type FileName, parseFileName } from '../../common/ids.ts'
+import { agentUpload } from './agent-upload.ts'
 import type { Cli } from './cli.ts'
 import { parseDuration } from './duration.ts'
 import { EXIT } from './exit.ts'
@@ -96,12 +97,18 @@ async function share(file: string, as: FileName | undefined, cli: Cli): Promise<
   const found = await stat(file).catch((error: unknown) => asNetworkError(error))
   if (found instanceof NetworkError) {
     if (found.code !== 'not_found') throw found
-    return sharedBefore(file, undefined, cli)
+    const shared = await sharedBefore(file, undefined, cli)
+    if (as === undefined || as === shared.name) return shared
+    throw new NetworkError(
+      'invalid',
+      `there is no file ${file} on this machine, and ${shared.name}, which the agent shares, keeps its name: leave out --as`,
+    )
   }
   if (found.isDirectory())
     throw new NetworkError('invalid', `${file} is a folder: publish its files one by one, or "peer upload" all of it`)
   const [item] = (await itemsOf(file, as, cli)).items
-  const uploaded = await (await sharing(cli))(item!)
+  // Those who follow a name hear of a content under that name alone.
+  const uploaded = await (as === undefined ? await sharing(cli) : await agentUpload(false, cli))(item!)
   printUpload(uploaded, cli)
   return { name: uploaded.name, id: uploaded.id, size: uploaded.size }
 }
@@ -121,5 +128,5 @@ function named(peers: readonly string[]): string {
 function parsePeers(text: string): number {
   const peers = Number(text)
   if (/^\d+$/.test(text) && peers <= MAX_WAIT) return peers
-  throw new InvalidArgumentError(`It is how many other peers are to have it, up to ${MAX_WAIT}.`)
+  throw new InvalidArgumentError(`it must be a whole number of other peers, up to ${MAX_WAIT.toLocaleString('en-US')}`)
 }

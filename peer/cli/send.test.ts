@@ -75,11 +75,30 @@ describe('send', () => {
     expect(posts()).toEqual([])
   })
 
+  test('of the beginning of a content id asks for all of it', async () => {
+    agent.files = [peerFile('lectures/one.pdf', 6, ID_B)]
+    const { code, stderr } = await on('send', ID_B.slice(0, 12), 'P2')
+    expect({ code, stderr }).toMatchObject({ code: 3, stderr: expect.stringContaining('"peer list --wide" shows') })
+  })
+
   test('of a folder leaves an offer for each file', async () => {
     await mkdir(join(folder, 'lectures'))
     for (const name of ['1.pdf', '2.pdf']) await writeFile(join(folder, 'lectures', name), name)
     await on('send', join(folder, 'lectures'), 'P2')
     expect(posts().map(({ body }) => (body as { name: string }).name)).toEqual(['lectures/1.pdf', 'lectures/2.pdf'])
+  })
+
+  test('of a folder that stops half way tells how far it came', async () => {
+    await mkdir(join(folder, 'lectures'))
+    for (const name of ['1.pdf', '2.pdf']) await writeFile(join(folder, 'lectures', name), name)
+    agent.refusal = new NetworkError('limited', 'no room')
+    agent.refuses = (path) => path.endsWith('2.pdf')
+    const { code, stderr } = await on('send', join(folder, 'lectures'), 'P2')
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: 'peer: no room; 1 of 2 files are shared, and none is offered yet: the same command goes on\n',
+    })
+    expect(posts()).toEqual([])
   })
 
   test('to a name that nobody knows warns, and leaves the offer', async () => {

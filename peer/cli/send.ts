@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises'
 import type { Command } from 'commander'
-import { asNetworkError } from '../../common/errors.ts'
+import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import { type FileName, type PeerId, parseFileName, parsePeerId } from '../../common/ids.ts'
 import type { Cli } from './cli.ts'
 import { parseDuration } from './duration.ts'
@@ -8,6 +8,7 @@ import { EXIT } from './exit.ts'
 import { type Items, itemsOf } from './items.ts'
 import { isOver, noteUnknown, printOffer, stay, waitedText } from './offers.ts'
 import { type Shared, sharedBefore, sharing } from './share.ts'
+import { count } from './text.ts'
 
 interface SendOptions {
   as?: FileName
@@ -60,6 +61,13 @@ Examples:
     })
 }
 
+/** Offers are made once all is shared: what was shared until then is told. */
+function withProgress(error: unknown, done: number, all: number): NetworkError {
+  const { code, message, details } = asNetworkError(error)
+  const stand = `${done} of ${count(all, 'file')} are shared, and none is offered yet: the same command goes on`
+  return new NetworkError(code, `${code === 'cancelled' ? 'stopped' : message}; ${stand}`, details, error)
+}
+
 /** What FILE stands for, once the agent shares it. */
 async function share(
   file: string,
@@ -74,6 +82,11 @@ async function share(
   const { items, leftOut } = await itemsOf(file, as, cli)
   const send = await sharing(cli)
   const shared: Shared[] = []
-  for (const item of items) shared.push(await send(item))
+  for (const item of items) {
+    const done = await send(item).catch((error: unknown) => {
+      throw items.length === 1 ? error : withProgress(error, shared.length, items.length)
+    })
+    shared.push({ ...done, name: item.name })
+  }
   return { shared, leftOut }
 }
