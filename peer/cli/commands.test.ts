@@ -141,6 +141,11 @@ describe('commands that are named in a hint', () => {
     expect(await hints('download', 'a', '-d')).toEqual([`${peer} transfers --follow`])
     expect(await hints('limits')).toEqual([`${peer} limits reset`])
     expect(await hints('locate', 'a')).toEqual([`${peer} download ${ID_A}`, `${peer} download ${ID_B}`])
+    expect(await hints('following')).toEqual([`${peer} follow 'lectures/**'`])
+    agent.follows = [
+      { pattern: '**', quota: 1, bytes: 0, files: 0, fetching: 0, left_out: [], since: '2026-03-01T12:00:00.000Z' },
+    ]
+    expect(await hints('follow', '**')).toEqual([`${peer} following`])
     agent.refusal = new NetworkError('not_found', 'none: "peer search TEXT" looks on; see "peer search --help"')
     expect((await run(['--agent', agent.url, 'status', '--token', 'my secret'])).stderr).toBe(
       `peer: none: "${peer} --token TOKEN search TEXT" looks on; see "peer search --help"\n`,

@@ -81,6 +81,15 @@ describe('events', () => {
     })
   })
 
+  test('of which none are asked for are not said to be missing', async () => {
+    agent.tell(added('a', 1))
+    expect(await on('--last', '0')).toEqual({
+      code: 0,
+      stdout: '',
+      stderr: '--last 0 shows none of the past: with --follow, what happens from now on\n',
+    })
+  })
+
   test('are one document with --json', async () => {
     const event = added('a', 1)
     agent.greeting = 'event: file.praised\ndata: {}\n\n'

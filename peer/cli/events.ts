@@ -55,7 +55,8 @@ Examples:
         cli.out.line(...lineOf(event, now))
       }
       cli.out.document({ events, skipped: odd.skipped })
-      if (events.length === 0)
+      if (last === 0) cli.out.note('--last 0 shows none of the past: with --follow, what happens from now on')
+      else if (events.length === 0)
         cli.out.note(`${source.name} has heard of nothing${type === undefined ? '' : ` of the type ${type}`}`)
     })
 }

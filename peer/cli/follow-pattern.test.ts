@@ -41,6 +41,24 @@ describe('follow', () => {
     expect(agent.requests).toEqual([])
   })
 
+  test.each([
+    ['README.md', true],
+    ['lectures', true],
+    ['a\\*b', true],
+    ['*.md', false],
+    ['{a,b}', false],
+    ['week?.pdf', false],
+  ])('of %s says whether it stands for one name alone: %s', async (pattern, isOne) => {
+    agent.follows = [{ ...followed, pattern }]
+    const { code, stderr } = await on('follow', pattern)
+    expect({ code, isOne: stderr.includes('a file of just this name') }).toEqual({ code: 0, isOne })
+  })
+
+  test.each(['follow', 'unfollow'])('%s of an empty pattern says what to write', async (command) => {
+    const { code, stderr } = await on(command, '')
+    expect({ code, stderr }).toMatchObject({ code: 2, stderr: expect.stringContaining("for all files it is '**'") })
+  })
+
   test('a quota that is no size is told', async () => {
     const { code, stderr } = await on('follow', '**', '--quota', '10 potatoes')
     expect(code).toBe(2)

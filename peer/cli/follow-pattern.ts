@@ -4,6 +4,9 @@ import { parseBytes } from './bytes.ts'
 import type { Cli } from './cli.ts'
 import { size, styled } from './text.ts'
 
+/** What makes a pattern stand for more than one name. */
+const WILD = /(?<!\\)[*?{]/
+
 /** `peer follow`: not to be confused with staying with a transfer (`follow.ts`). */
 export function define(command: Command, cli: Cli): void {
   command
@@ -35,6 +38,10 @@ Examples:
         styled('bold', now.pattern),
         ` is followed, up to ${size(now.quota)}; "peer following" shows what comes of it`,
       )
+      if (!WILD.test(pattern))
+        cli.out.note(
+          `it stands for a file of just this name: if it was typed with a *, put it in quotes; all of a folder is 'lectures/**'`,
+        )
     })
 }
 
@@ -46,5 +53,6 @@ export function onePattern(patterns: readonly string[]): string {
       'invalid',
       `one pattern at a time, and in quotes, as in 'lectures/**': without them the shell replaces it by the files here, such as ${pattern}`,
     )
+  if (pattern === '') throw new NetworkError('invalid', "the pattern is empty: for all files it is '**'")
   return pattern
 }

@@ -1,6 +1,6 @@
 /** Commands, as hints name them, that ask the agent. */
 const ASKS_AGENT =
-  'status|list|network|search|locate|download|upload|send|mailbox|transfers|limits|friends|add-peer|remove-peer|discover|refresh'
+  'status|list|network|search|locate|download|upload|send|mailbox|transfers|limits|friends|add-peer|remove-peer|discover|refresh|ring|events|follow|unfollow|following|publish'
 /** In quotes within a sentence, or alone in an indented line. What `--help` says is the same for every agent. */
 const HINT = new RegExp(`(^ +|")peer (?=(?:${ASKS_AGENT})[ "])(?![^"]*--help)`, 'g')
 
