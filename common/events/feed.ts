@@ -14,6 +14,12 @@ import { eventMessage, parseResumeId } from './sse.ts'
 const PAGE = 200
 /** Rows that wait to be sent together. */
 const MOST_TOGETHER = 1000
+/** In which what is appended is gathered. */
+const FLUSH_MS = 10
+/** Silence after which a reader is told that all is well. */
+const KEEP_ALIVE_MS = 15_000
+/** In which a reader has to take what was sent to it. */
+const DRAIN_MS = 30_000
 /** Between looks at who is silent or stuck. */
 const CHECK_MS = 1000
 
@@ -24,12 +30,6 @@ export interface FeedDeps {
 }
 
 export interface FeedOptions {
-  /** in which what is appended is gathered, ms (default 10) */
-  flushMs?: number
-  /** silence after which a reader is told that all is well, ms (default 15,000) */
-  keepAliveMs?: number
-  /** in which a reader has to take what was sent to it, ms (default 30,000) */
-  drainMs?: number
   /** default 2,000 */
   maxReaders?: number
   /** of one host; this machine is excepted (default 200) */
@@ -79,9 +79,6 @@ export class EventFeed implements Component {
     this.#log = log
     this.#clock = clock
     this.#options = {
-      flushMs: 10,
-      keepAliveMs: 15_000,
-      drainMs: 30_000,
       maxReaders: 2000,
       maxReadersOfHost: 200,
       ...options,
@@ -157,14 +154,13 @@ export class EventFeed implements Component {
   /** Cuts who takes nothing; tells who heard nothing that all is well. */
   tick(): void {
     const now = this.#clock.now()
-    const { drainMs, keepAliveMs } = this.#options
     for (const reader of this.#readers) {
       if (reader.gone) continue
       if (reader.blockedSince !== undefined) {
-        if (now - reader.blockedSince < drainMs) continue
+        if (now - reader.blockedSince < DRAIN_MS) continue
         this.#dropped++
         reader.cut()
-      } else if (now - reader.lastWrite >= keepAliveMs) reader.keepAlive()
+      } else if (now - reader.lastWrite >= KEEP_ALIVE_MS) reader.keepAlive()
     }
   }
 
@@ -211,7 +207,7 @@ export class EventFeed implements Component {
     }
     for (const row of rows) this.#waiting.push(row)
     if (this.#waiting.length >= MOST_TOGETHER) this.#flush()
-    else this.#timer ??= setTimeout(() => this.#flush(), this.#options.flushMs)
+    else this.#timer ??= setTimeout(() => this.#flush(), FLUSH_MS)
   }
 
   /** Sends to those at the head what was appended, in one buffer for all that want the same. */
