@@ -1,7 +1,6 @@
 import { z } from 'zod'
 import { NetworkError } from './errors.ts'
 import type { NetworkEvent } from './events/event.ts'
-import { SILENCE_MS } from './events/event-stream.ts'
 import type { Mail } from './events/mail.ts'
 import { MailboxCount, MailboxResponse, PublishResponse } from './events/rest.ts'
 import { type EventConnection, openEventStream } from './events/sse-client.ts'
@@ -54,11 +53,11 @@ const UnreadMailbox = MailboxResponse.extend({ mail: z.array(z.unknown()).max(LI
 export class MaestroClient {
   readonly #rest: RestClient
 
-  readonly #silenceMs: number
+  readonly #silenceMs: number | undefined
 
-  /** `silenceMs`: after which a stream of events that brings nothing is taken for dead */
+  /** `silenceMs`: after which a stream of events that brings nothing is taken for dead (default 45,000) */
   constructor(baseUrl: string, options: { timeoutMs?: number; silenceMs?: number } = {}) {
-    const { silenceMs = SILENCE_MS, ...others } = options
+    const { silenceMs, ...others } = options
     this.#rest = new RestClient({ name: 'the Maestro', baseUrl, ...others })
     this.#silenceMs = silenceMs
   }

@@ -1,7 +1,9 @@
 import { NetworkError } from '../errors.ts'
 import type { CallOptions, RestClient } from '../rest-client.ts'
-import { unlessSilent } from './event-stream.ts'
 import { type ServerSentEvent, serverSentEvents } from './sse-parser.ts'
+
+/** What a reader may hope for, ms: a service says something every 15 s. */
+const SILENCE_MS = 45_000
 
 export interface EventConnection {
   /** @throws NetworkError `unavailable` where it breaks off or nothing comes for too long, `too_large`, `cancelled` */
@@ -12,7 +14,7 @@ export interface EventConnection {
 
 /**
  * Opens a stream of server-sent events; resolves once the service has begun to answer. Who opens one closes it.
- * @param silenceMs after which the service is taken for gone
+ * @param silenceMs after which the service is taken for gone (default 45,000)
  * @throws NetworkError as `RestClient.call` does
  */
 export async function openEventStream(
@@ -22,10 +24,10 @@ export async function openEventStream(
     query: NonNullable<CallOptions['query']>
     headers?: Record<string, string>
     signal: AbortSignal
-    silenceMs: number
+    silenceMs?: number | undefined
   },
 ): Promise<EventConnection> {
-  const { query, headers, signal, silenceMs } = options
+  const { query, headers, signal, silenceMs = SILENCE_MS } = options
   const { name, baseUrl } = rest
   const who = `${name} at ${baseUrl}`
   const ending = new AbortController()
@@ -67,5 +69,27 @@ export async function openEventStream(
   } catch (error) {
     release()
     throw error
+  }
+}
+
+/**
+ * A body as it comes.
+ * @throws NetworkError `unavailable` where nothing comes for `ms`; what its consumer takes does not count
+ */
+export async function* unlessSilent(
+  body: AsyncIterable<Uint8Array> & { destroy(error?: Error): unknown },
+  ms: number,
+  who: string,
+): AsyncGenerator<Uint8Array> {
+  const silent = () => body.destroy(new NetworkError('unavailable', `${who} has fallen silent`, { reason: 'timeout' }))
+  let timer = setTimeout(silent, ms)
+  try {
+    for await (const chunk of body) {
+      clearTimeout(timer)
+      yield chunk
+      timer = setTimeout(silent, ms)
+    }
+  } finally {
+    clearTimeout(timer)
   }
 }

@@ -33,7 +33,7 @@ export interface WatchedEvent {
 export async function* watchEvents(
   rest: RestClient,
   options: WatchOptions,
-  { signal, silenceMs }: { signal: AbortSignal; silenceMs: number },
+  { signal, silenceMs }: { signal: AbortSignal; silenceMs?: number | undefined },
 ): AsyncGenerator<WatchedEvent> {
   const { types, last, follow, lastEventId, onOpen } = options
   const isNew = lastEventId === undefined

@@ -1,7 +1,6 @@
 import type { Readable } from 'node:stream'
 import { z } from 'zod'
 import { NetworkError } from '../../common/errors.ts'
-import { SILENCE_MS } from '../../common/events/event-stream.ts'
 import {
   type AgentMailbox,
   AgentMailboxResponse,
@@ -199,7 +198,7 @@ export class PeerClient {
   /** What happens, as it hears of it; see `watchEvents`. */
   events(options: WatchOptions = {}, signal?: AbortSignal): AsyncGenerator<WatchedEvent> {
     const both = signal ? AbortSignal.any([signal, this.#signal]) : this.#signal
-    return watchEvents(this.#rest, options, { signal: both, silenceMs: SILENCE_MS })
+    return watchEvents(this.#rest, options, { signal: both })
   }
 
   /** Streams `size` bytes to be shared under `name`. */
