@@ -3,9 +3,9 @@ import { asNetworkError, type ErrorCode, NetworkError } from '../../common/error
 import { type ContentId, type FileName, printable } from '../../common/ids.ts'
 import { PartyLimits } from '../../common/party-limits.ts'
 import { isEndState, type TransferBody, type TransferState } from '../../common/schemas.ts'
+import type { Scout } from '../locate/scout.ts'
 import type { Landing } from '../transfer/contents.ts'
 import type { TransferManager } from '../transfer/manager.ts'
-import type { Scout } from './scout.ts'
 import { Turns } from './turns.ts'
 
 export interface FollowFetchesDeps {

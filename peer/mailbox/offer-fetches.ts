@@ -5,7 +5,7 @@ import type { ContentId, FileName, PeerId } from '../../common/ids.ts'
 import { type Component, Loop } from '../../common/lifecycle.ts'
 import type { Logger } from '../../common/log.ts'
 import { isEndState, type TransferBody, type TransferState } from '../../common/schemas.ts'
-import type { Scout } from '../follow/scout.ts'
+import type { Scout } from '../locate/scout.ts'
 import type { DownloadRequest } from '../transfer/manager.ts'
 import type { Offer, OfferBook, OfferChange } from './offer-book.ts'
 
