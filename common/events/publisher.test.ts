@@ -52,6 +52,25 @@ describe('a publisher', () => {
     await expect.poll(() => publisher.sent).toBe(1201)
   })
 
+  it('stops also while its log fails, and leaves out what is refused once that works again', async () => {
+    const { log, bus, publisher, publish, unsent } = await setUp()
+    const [event] = await publish(1)
+    bus.refuse = () => {
+      throw new NetworkError('invalid', 'never', { id: event!.id })
+    }
+    const works = log.sent
+    log.sent = async () => {
+      throw new NetworkError('unavailable', 'the disk is full')
+    }
+    await publisher.start()
+    await expect.poll(() => bus.calls).toBe(1)
+    await publisher.stop()
+    expect([publisher.refused, await unsent()]).toEqual([0, 1])
+    log.sent = works
+    await publisher.tick(new AbortController().signal)
+    expect([publisher.refused, await unsent()]).toEqual([1, 0])
+  })
+
   it('does not stir for the events of others', async () => {
     const { bus, publisher, log, publish } = await setUp()
     await publisher.start()

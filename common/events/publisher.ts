@@ -94,7 +94,7 @@ export class Publisher implements Component {
         if (signal.aborted) return
         const failure = asNetworkError(error)
         this.#pause = this.#pauseAfter(failure)
-        if (await this.#leaveOut(events, failure)) continue
+        if (await this.#leaveOut(events, failure).catch(() => false)) continue
         this.#deps.logger.debug({ err: failure, retry_ms: this.#pause }, 'events wait to be published')
         return
       }
@@ -119,10 +119,11 @@ export class Publisher implements Component {
       this.#batch = 1
       return events.length > 1
     }
-    this.#refused++
     const { id, type } = refused
-    this.#deps.logger.warn({ event: id, type, err: failure }, 'an event was refused: nobody else will hear of it')
+    // Where the log can't note it, it is refused again later.
     await this.#deps.log.sent([id])
+    this.#refused++
+    this.#deps.logger.warn({ event: id, type, err: failure }, 'an event was refused: nobody else will hear of it')
     return true
   }
 
