@@ -6,7 +6,7 @@ import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import type { PeerInfo } from '../../common/schemas.ts'
 import { PeerConfig } from '../config.ts'
 import type { Cli } from './cli.ts'
-import { maestroText } from './status.ts'
+import { eventsText, maestroText } from './status.ts'
 import { count, size, styled } from './text.ts'
 
 /** How long the greeting waits for what it tells. */
@@ -60,8 +60,10 @@ async function runAgent(config: PeerConfig & { state_dir: string }, cli: Cli): P
 
 /** The agent's state once it has scanned its folder and reached the Maestro, or after a moment as it is. */
 async function settled(info: () => PeerInfo, signal: AbortSignal): Promise<PeerInfo> {
-  const isOpen = ({ scanning, maestro, maestro_problem }: PeerInfo) =>
-    scanning || (maestro === 'unreachable' && maestro_problem === null)
+  const isOpen = ({ scanning, maestro, maestro_problem, events }: PeerInfo) =>
+    scanning ||
+    (maestro === 'unreachable' && maestro_problem === null) ||
+    (events.state === 'unreachable' && (events.kind === 'rabbitmq' || maestro === 'registered'))
   for (let waited = 0; waited < SETTLE_MS && isOpen(info()) && !signal.aborted; waited += POLL_MS)
     await systemClock.sleep(POLL_MS, signal)
   return info()
@@ -85,5 +87,6 @@ function greet(info: PeerInfo, config: PeerConfig, cli: Cli): void {
       info.scanning ? 'being scanned' : `${count(info.files, 'file')}, ${size(info.bytes)}`,
     ],
     ['Maestro', ...maestroText(info)],
+    ['Events', ...eventsText(info.events)],
   ])
 }

@@ -191,6 +191,17 @@ describe('upload to a peer that is away', () => {
     await other.stop()
   })
 
+  test('that nobody can say where it is names the command that leaves an offer all the same', async () => {
+    agent.info.maestro_url = 'http://127.0.0.1:9'
+    const { code, stderr } = await on('upload', film, '--to', 'P9')
+    expect({ code, stderr }).toMatchObject({
+      code: 4,
+      stderr: expect.stringMatching(
+        /127.0.0.1:9 does not answer, and the agent knows no peer "P9": .* with "peer send"/,
+      ),
+    })
+  })
+
   test('fails with --now, by its address, and where it is simulated', async () => {
     for (const args of [['P2', '--now'], ['http://127.0.0.1:9'], ['P2', '--dummy']])
       expect((await on('upload', film, '--to', ...args)).code).toBe(4)

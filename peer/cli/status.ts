@@ -57,7 +57,7 @@ export function maestroText({ maestro, maestro_url, maestro_problem }: PeerInfo)
 }
 
 /** What carries events and mail, and what is wrong where something is. */
-function eventsText({ kind, state, problem, unsent }: EventsState): Text[] {
+export function eventsText({ kind, state, problem, unsent }: EventsState): Text[] {
   if (kind === 'none') return ['stay here: neither a Maestro nor a RabbitMQ is configured to carry them']
   const by = kind === 'embedded' ? 'by the Maestro: ' : 'by RabbitMQ: '
   const why = problem === null ? '' : ` (${problem})`

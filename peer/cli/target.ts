@@ -52,7 +52,15 @@ async function addressOf(id: string, cli: Cli): Promise<string> {
     return registered !== undefined
   })
   await found.catch((error: unknown) => {
-    if (told === undefined || asNetworkError(error).code !== 'unavailable') throw error
+    const { code, message, details } = asNetworkError(error)
+    if (code !== 'unavailable') throw error
+    if (told === undefined)
+      throw new NetworkError(
+        code,
+        `${message}, and the agent knows no peer "${id}": give its address (http://…), or leave an offer for it with "peer send"`,
+        details,
+        error,
+      )
   })
   const rest = registered ?? told
   if (rest !== undefined) return rest
