@@ -59,7 +59,7 @@ export class MaestroEvents implements Component {
     this.#log = log
     this.#logger = logger
     this.#mailboxes = mailboxes
-    this.#webhook = webhookOf(config, { log, clock, logger })
+    this.#webhook = Webhook.configured(config, { log, clock, logger })
     this.#carrier = openCarrier(config, { log, clock, logger, onConnected: () => publisher.nudge() })
     const publisher = new Publisher({ log, bus: this.#carrier, clock, logger })
     this.#desk = new EventDesk({ log, bus: this.#carrier, store, clock })
@@ -168,18 +168,6 @@ export class MaestroEvents implements Component {
     const onEvents = (rows: readonly LoggedEvent[]) => hints.apply(rows.map(({ event }) => event))
     return new LogReader({ log: this.#log, onEvents, clock, logger }, { name: 'index hints', types: FILE_EVENTS })
   }
-}
-
-function webhookOf(
-  {
-    webhook_url: url,
-    webhook_secret: secret,
-    webhook_types: types,
-    webhook_allow_internal: allowInternal,
-  }: MaestroConfig,
-  deps: { log: EventLog; clock: Clock; logger: Logger },
-): Webhook | undefined {
-  return url === undefined ? undefined : new Webhook(deps, { url, secret, types, allowInternal })
 }
 
 /** Hints at what is in a mailbox, and at what comes. @returns how to stop */

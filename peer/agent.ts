@@ -302,19 +302,7 @@ export class Agent implements Component {
           locate: (content, signal) => near.locate({ kind: 'id', id: content }, signal),
           level: () => level(),
         },
-        {
-          self: id,
-          stateDir: config.state_dir,
-          accept: config.accept_uploads,
-          carrier: config.events,
-          prefix: config.events_prefix,
-          webhook: {
-            url: config.webhook_url,
-            secret: config.webhook_secret,
-            types: config.webhook_types,
-            allowInternal: config.webhook_allow_internal,
-          },
-        },
+        config,
       ),
     )
     events.addMetrics(metrics)

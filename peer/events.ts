@@ -9,13 +9,13 @@ import { LogReader } from '../common/events/log-reader.ts'
 import { Publisher } from '../common/events/publisher.ts'
 import { SqliteEventLog } from '../common/events/sqlite-log.ts'
 import { Webhook } from '../common/events/webhook.ts'
-import type { PeerId } from '../common/ids.ts'
 import { type Component, Loop } from '../common/lifecycle.ts'
 import type { Logger } from '../common/log.ts'
 import type { MaestroClient } from '../common/maestro-client.ts'
 import { counter, gauge } from '../common/metrics.ts'
 import type { EventsState, NetworkLevel } from '../common/schemas.ts'
 import type { Catalog } from './catalog/catalog.ts'
+import type { PeerConfig } from './config.ts'
 import { Announcer } from './events/announcer.ts'
 import { FileEvents } from './events/file-events.ts'
 import { LevelWatch } from './events/level-watch.ts'
@@ -46,18 +46,6 @@ export interface EventsDeps {
   log: Logger
 }
 
-export interface EventsOptions {
-  self: PeerId
-  stateDir: string
-  /** whether others may offer files to this peer */
-  accept: boolean
-  /** `embedded`, or the URL of a RabbitMQ */
-  carrier: string
-  /** of the names at a RabbitMQ */
-  prefix: string
-  webhook: { url: string | undefined; secret: string | undefined; types: string; allowInternal: boolean }
-}
-
 /**
  * What this peer tells others and hears of them, and what it does because of it. All that happens goes into the log;
  * whatever is done, readers of the log do: the publisher, the feed, follows and mailbox, the webhook.
@@ -79,9 +67,9 @@ export class Events implements Component {
   #backlog = { unsent: 0, dropped: 0 }
 
   /** @throws NetworkError where its files can't be used, in words for the person who configured them */
-  constructor(deps: EventsDeps, options: EventsOptions) {
+  constructor(deps: EventsDeps, config: PeerConfig & { state_dir: string }) {
     const { catalog, transfers, clock } = deps
-    const { self, stateDir } = options
+    const { id: self, state_dir: stateDir } = config
     this.#deps = deps
     const logger = deps.log.child({ part: 'events' })
     const events = SqliteEventLog.open(join(stateDir, 'events.db'), { origin: self, clock, log: logger })
@@ -90,7 +78,7 @@ export class Events implements Component {
     this.#close = [() => store.close(), () => book.close(), () => events.close()]
     this.#events = events
     this.#announcer = new Announcer({ events, log: logger })
-    this.#bus = this.#connected(options, {
+    this.#bus = this.#connected(config, {
       log: events,
       onMail: (mail) => this.mailbox.onMail(mail),
       onGap: () => this.#missed(),
@@ -106,7 +94,7 @@ export class Events implements Component {
         clock,
         log: deps.log.child({ part: 'mailbox' }),
       },
-      { self, accept: options.accept },
+      { self, accept: config.accept_uploads },
     )
     this.follows = new Follows(
       { store, transfers, catalog, scout, listers: deps.listers, clock, log: deps.log.child({ part: 'follow' }) },
@@ -124,11 +112,7 @@ export class Events implements Component {
       },
       { name: 'agent' },
     )
-    const { webhook } = options
-    this.#webhook =
-      webhook.url === undefined
-        ? undefined
-        : new Webhook({ log: events, clock, logger }, { ...webhook, url: webhook.url })
+    this.#webhook = Webhook.configured(config, { log: events, clock, logger })
     const level = new LevelWatch({ level: deps.level, tell: (draft) => this.#announcer.tell([draft]) })
     const looking = new Loop('events', () => this.#look(level), logger, { interval: () => LOOK_MS, clock })
     const sweeping = new Loop('old events', () => events.sweep(), logger, { interval: () => SWEEP_MS, clock })
@@ -189,15 +173,15 @@ export class Events implements Component {
     counter(metrics, 'p2p_webhook_failed_total', 'events that were given up', () => webhook.state.failed)
   }
 
-  #connected({ carrier, prefix, self }: EventsOptions, deps: BusDeps): EventBus {
+  #connected({ id: self, events, events_prefix: prefix }: PeerConfig, deps: BusDeps): EventBus {
     const { maestro, clock } = this.#deps
     const logger = this.#deps.log.child({ part: 'bus' })
     const onConnected = () => {
       this.#publisher.nudge()
       this.mailbox.nudge()
     }
-    if (carrier !== 'embedded')
-      return new AmqpBus({ ...deps, clock, logger, onConnected }, { url: carrier, prefix, self, mailbox: true })
+    if (events !== 'embedded')
+      return new AmqpBus({ ...deps, clock, logger, onConnected }, { url: events, prefix, self, mailbox: true })
     return maestro ? new MaestroBus({ ...deps, maestro, clock, logger, onConnected }, { self }) : new NoBus()
   }
 

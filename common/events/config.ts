@@ -31,6 +31,8 @@ export const eventKeys = {
     .describe('whether the webhook may be at an internal address: this machine, a private network'),
 }
 
+export type EventsConfig = z.output<z.ZodObject<typeof eventKeys>>
+
 function isBroker(text: string): boolean {
   return /^amqps?:$/.test(protocolOf(text))
 }

@@ -4,6 +4,7 @@ import type { Clock } from '../clock.ts'
 import { asNetworkError, NetworkError } from '../errors.ts'
 import type { Component } from '../lifecycle.ts'
 import type { Logger } from '../log.ts'
+import type { EventsConfig } from './config.ts'
 import { parseEventTypes } from './event.ts'
 import type { EventLog, LoggedEvent } from './log.ts'
 import { LogReader } from './log-reader.ts'
@@ -61,6 +62,16 @@ export class Webhook implements Component {
   #delivered = 0
   #failed = 0
   #problem: string | null = null
+
+  /**
+   * The webhook of a configuration; undefined where it has none.
+   * @throws NetworkError as the constructor does
+   */
+  static configured(config: EventsConfig, deps: WebhookDeps): Webhook | undefined {
+    const { webhook_url: url, webhook_secret: secret, webhook_types: types } = config
+    if (url === undefined) return undefined
+    return new Webhook(deps, { url, secret, types, allowInternal: config.webhook_allow_internal })
+  }
 
   /** @throws NetworkError `invalid`, naming the key of the configuration that is wrong */
   constructor(deps: WebhookDeps, options: WebhookOptions) {
