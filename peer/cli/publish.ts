@@ -101,7 +101,7 @@ async function share(file: string, as: FileName | undefined, cli: Cli): Promise<
     if (as === undefined || as === shared.name) return shared
     throw new NetworkError(
       'invalid',
-      `there is no file ${file} on this machine, and ${shared.name}, which the agent shares, keeps its name: leave out --as`,
+      `the agent shares ${shared.name} already, and that name stays: leave out --as, or give the path of a file`,
     )
   }
   if (found.isDirectory())
