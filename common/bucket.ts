@@ -50,7 +50,10 @@ export class Bucket {
 
   #refill(): void {
     const now = this.#now()
-    this.#left = Math.min(this.#rate.atOnce, this.#left + ((now - this.#since) * this.#rate.perSecond) / 1000)
+    this.#left = Math.min(
+      this.#rate.atOnce,
+      this.#left + (Math.max(0, now - this.#since) * this.#rate.perSecond) / 1000,
+    )
     this.#since = now
   }
 }

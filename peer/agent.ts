@@ -366,8 +366,8 @@ export class Agent implements Component {
       await overlay.start()
       this.#opened.push(() => overlay.stop())
     }
-    await events.start()
     this.#opened.push(() => events.stop())
+    await events.start()
     clients.fetches.warm()
     // With the Maestro asked first, who else is up is known by then.
     transfers.restore()

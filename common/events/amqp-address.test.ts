@@ -16,6 +16,15 @@ describe('the address of a RabbitMQ', () => {
     expect(address.options).toMatchObject(options)
   })
 
+  it.each(['amqp://ann:50%off@rabbit', 'amqp://50%off@rabbit', 'amqp://rabbit/50%off'])(
+    'a "%" that encodes nothing is told without the password: %s',
+    (text) => {
+      expect(() => parseBrokerAddress(text)).toThrow(
+        expect.objectContaining({ code: 'invalid', message: expect.not.stringContaining('off') }),
+      )
+    },
+  )
+
   it('every failure becomes "unavailable", in words that name the place', () => {
     for (const code of ['ECONNREFUSED', 'ACCESS_REFUSED', 'CONN_CLOSE', 'NOT_ALLOWED', 'FRAME_ERROR', 'WHATEVER'])
       for (const open of [true, false]) {

@@ -14,25 +14,35 @@ export interface BrokerAddress {
   readonly options: ConnectionOptions
 }
 
-/** @param text `amqp://user:password@host:port/vhost`, or `amqps:`; user and password are `guest` where none are given */
+/** @param text `amqp://user:password@host:port/vhost`, or `amqps:`; user and password are `guest` where none are given
+ * @throws NetworkError `invalid` */
 export function parseBrokerAddress(text: string): BrokerAddress {
   const url = new URL(text)
   const secure = url.protocol === 'amqps:'
   const port = url.port || (secure ? '5671' : '5672')
-  const vhost = decodeURIComponent(url.pathname.slice(1)) || '/'
+  const vhost = decoded(url.pathname.slice(1)) || '/'
   return {
     place: `${url.protocol}//${url.hostname}:${port}${vhost === '/' ? '' : `/${printable(vhost)}`}`,
     options: {
       hostname: url.hostname.replace(/^\[(.*)\]$/, '$1'),
       port,
       vhost,
-      username: decodeURIComponent(url.username) || 'guest',
-      password: decodeURIComponent(url.password) || 'guest',
+      username: decoded(url.username) || 'guest',
+      password: decoded(url.password) || 'guest',
       tls: secure,
       heartbeat: Number(url.searchParams.get('heartbeat')) || HEARTBEAT,
       connectionTimeout: CONNECT_MS,
       noDelay: true,
     },
+  }
+}
+
+/** @throws NetworkError `invalid`, without the text: it may be a password */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part)
+  } catch (error) {
+    throw new NetworkError('invalid', 'the key "events" has a "%" that encodes nothing: write %25 for it', {}, error)
   }
 }
 

@@ -262,6 +262,8 @@ export class AmqpBus implements EventBus {
       { reason, total: this.#aside, queue: this.#names.deadLetters },
       'a message that can not be taken was set aside',
     )
+    // What was too much is missing here: the truth is asked, and not once for each of them.
+    if (reason === 'storm') this.#deps.onGap()
   }
 }
 

@@ -97,11 +97,14 @@ it('a storm from one peer is set aside beyond its rate, and the events of others
 }, async () => {
   const p1 = await connected('P1', { originRate: { perSecond: 10, atOnce: 100 } })
   const p2 = await connected('P2')
+  const before = p1.gaps
   await p2.publish(someEvents('P2', 1, 1000))
   await p1.publish(someEvents('P1', 1, 50))
   await p1.hears('P1', numbers(1, 50))
   await expect.poll(() => p1.log.seqs('P2').length + p1.bus.aside.storm, PATIENCE).toBe(1000)
   expect(p1.log.seqs('P2').length).toBeLessThan(200)
+  // What is missing is told, and not for each of them.
+  expect(p1.gaps).toBe(before + 1)
   expect(p1.log.seqs('P2').slice(0, 100)).toEqual(numbers(1, 100))
   await expect.poll(deadLetters, PATIENCE).toBe(p1.bus.aside.storm)
 })

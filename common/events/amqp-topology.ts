@@ -12,7 +12,7 @@ const DEAD_LETTERS = { messages: 10_000, ms: 7 * DAY_MS }
  * How often a message may go back because the connection or the process that had it ended. It is there against a
  * message that kills whoever reads it, once in every start; what merely waits for its handler is not delivered anew.
  */
-const MAIL_DELIVERIES = 10_000
+const DELIVERIES = 10_000
 
 /** Names of what a network has at a RabbitMQ. */
 export class AmqpNames {
@@ -69,6 +69,7 @@ export async function declareEventQueue(channel: Channel, names: AmqpNames, proc
     durable: true,
     arguments: {
       'x-queue-type': 'quorum',
+      'x-delivery-limit': DELIVERIES,
       'x-expires': EVENT_QUEUE_EXPIRES_MS,
       'x-max-length': EVENT_QUEUE_MESSAGES,
       'x-overflow': 'drop-head',
@@ -91,7 +92,7 @@ export async function declareMailbox(channel: Channel, names: AmqpNames, peer: s
     durable: true,
     arguments: {
       'x-queue-type': 'quorum',
-      'x-delivery-limit': MAIL_DELIVERIES,
+      'x-delivery-limit': DELIVERIES,
       'x-max-length': MAILBOX_MESSAGES,
       'x-overflow': 'reject-publish',
       'x-dead-letter-exchange': names.dead,

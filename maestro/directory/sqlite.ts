@@ -116,8 +116,10 @@ export class SqliteStore implements DirectoryStore {
   withdraw(id: PeerId, now: number): Promise<boolean> {
     return this.#write(() => {
       const lease = this.#leases.of(id)
-      if (lease) this.#end(lease)
-      return lease !== undefined && lease.expiresAt > now
+      // One whose time is over is for `expire`, which tells of it.
+      if (!lease || lease.expiresAt <= now) return false
+      this.#end(lease)
+      return true
     })
   }
 

@@ -162,6 +162,12 @@ export function directoryStoreContract(open: (folder: string) => DirectoryStore,
       expect(await store.renew(P1, 1, TERM)).toEqual({ kind: 'gone' })
     })
 
+    it('that are over are not withdrawn: they expire, so that it is told', async () => {
+      await register('P1', [])
+      expect(await store.withdraw(P1, OVER)).toBe(false)
+      expect(await store.expire(OVER, MANY)).toEqual(['P1'])
+    })
+
     it('are told once when they expire', async () => {
       await register('P1', [])
       await register('P2', [])

@@ -31,6 +31,14 @@ test('what is told comes to the log in order, a little at a time', async () => {
   expect(Math.max(...slices.map(({ length }) => length))).toBeLessThanOrEqual(250)
 })
 
+test('nothing at all is no end of it', async () => {
+  const { slices, announcer } = world()
+  announcer.tell([])
+  announcer.tell(removed(1))
+  await announcer.settled()
+  expect(slices).toEqual([removed(1)])
+})
+
 test('a log that fails loses what it was given, and takes what comes next', async () => {
   let failing = true
   const { slices, announcer } = world(async () => {

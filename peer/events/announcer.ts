@@ -30,7 +30,7 @@ export class Announcer {
       if (this.#dropped === 0) this.#deps.log.warn({ waiting: MAX_WAITING }, 'too much happens at once to be told')
       this.#dropped += drafts.length - room
     }
-    this.#keeping ??= this.#keep()
+    if (this.#waiting.length > 0) this.#keeping ??= this.#keep()
   }
 
   /** Resolves once all that was told is kept, or can't be. */
