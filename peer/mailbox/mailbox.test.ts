@@ -355,6 +355,18 @@ describe('what is offered to this peer', () => {
   })
 })
 
+test('where 10,000 wait, of the sender of most the one that was tried longest ago makes room', async () => {
+  const { p2 } = await pair()
+  p2.unknown.add(idOf('f'))
+  const spam = (i: number) => offerMail(`S${i % 10}`, { id: `o${i}`, name: `${i}` as FileName, content: idOf('f') })
+  await p2.mailbox.onMail(Array.from({ length: 10 }, (_, i) => spam(i)))
+  await settled()
+  await p2.mailbox.stop()
+  await p2.mailbox.onMail(Array.from({ length: 9990 }, (_, i) => spam(i + 10)))
+  await p2.mailbox.onMail([offerMail(P1)])
+  expect(p2.received()).toMatchObject({ peer: P1, state: 'taken' })
+})
+
 describe('while nobody has it, an offer', () => {
   async function vain() {
     const all = await pair()

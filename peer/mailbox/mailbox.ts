@@ -5,7 +5,7 @@ import type { AgentMailbox, OfferBody } from '../../common/events/rest.ts'
 import { type ContentId, type FileName, type PeerId, printable, shortId } from '../../common/ids.ts'
 import { type Component, Loop } from '../../common/lifecycle.ts'
 import { MailSender, type MailSenderDeps } from './mail-sender.ts'
-import type { Offer, OfferKey } from './offer-book.ts'
+import type { Offer, OfferBook, OfferKey } from './offer-book.ts'
 import { OfferFetches, type OfferFetchesDeps } from './offer-fetches.ts'
 
 export interface MailboxDeps extends MailSenderDeps {
@@ -142,7 +142,7 @@ export class Mailbox implements Component {
   async onMail(batch: readonly Mail[]): Promise<void> {
     const { book, log } = this.#deps
     book.transaction(() => {
-      const room = new Room((peer) => book.underWay('received', peer))
+      const room = new Room(book, (key) => this.#makeRoom(key))
       for (const mail of batch) {
         if (mail.to !== this.#self || mail.from === this.#self)
           log.warn({ mail: mail.id, from: mail.from, to: mail.to }, 'a message for somebody else was left aside')
@@ -189,6 +189,16 @@ export class Mailbox implements Component {
     })
   }
 
+  /** Its sender may send it again when it has it. */
+  #makeRoom(key: OfferKey): void {
+    const { book, clock } = this.#deps
+    const now = clock.now()
+    book.change(key, {
+      ...{ state: 'refused', problem: 'nobody had it, and too many others wait there: send it again later' },
+      ...{ changed: now, mailDue: now, mailTries: 0, fetchDue: null },
+    })
+  }
+
   /** Believed only of the peer that the offer was for, and only forward. */
   #answered({ from, offer: id, state, reason }: ReceiptMail): void {
     const { book, clock } = this.#deps
@@ -226,25 +236,46 @@ export class Mailbox implements Component {
   }
 }
 
-/** How many more offers are taken. */
+/** How many more offers are taken, in one batch. Where there are too many in all, those of the most go that nobody has. */
 class Room {
-  readonly #underWay: (peer?: PeerId) => number
+  readonly #book: OfferBook
+  readonly #makeRoom: (key: OfferKey) => void
   readonly #ofPeer = new Map<PeerId, number>()
   #all: number | undefined
+  /** by sender */
+  #inVain: Map<PeerId, OfferKey[]> | undefined
 
-  constructor(underWay: (peer?: PeerId) => number) {
-    this.#underWay = underWay
+  constructor(book: OfferBook, makeRoom: (key: OfferKey) => void) {
+    this.#book = book
+    this.#makeRoom = makeRoom
   }
 
   /** Takes a place; where there is none, says why. */
   take(peer: PeerId): string | null {
-    this.#all ??= this.#underWay()
-    const ofPeer = this.#ofPeer.get(peer) ?? this.#underWay(peer)
+    this.#all ??= this.#book.underWay('received')
+    const ofPeer = this.#ofPeer.get(peer) ?? this.#book.underWay('received', peer)
     if (ofPeer >= MOST_OF_ONE) return `${ofPeer} offers of this sender wait there already`
-    if (this.#all >= MOST_RECEIVED) return `${this.#all} offers wait there already`
-    this.#all++
+    if (this.#all < MOST_RECEIVED) this.#all++
+    else if (!this.#leave()) return `${this.#all} offers wait there already`
     this.#ofPeer.set(peer, ofPeer + 1)
     return null
+  }
+
+  /** @returns whether one has left its place */
+  #leave(): boolean {
+    if (!this.#inVain) {
+      this.#inVain = new Map()
+      for (const key of this.#book.triedInVain()) {
+        const keys = this.#inVain.get(key.peer)
+        if (keys) keys.push(key)
+        else this.#inVain.set(key.peer, [key])
+      }
+    }
+    let most: OfferKey[] = []
+    for (const keys of this.#inVain.values()) if (keys.length > most.length) most = keys
+    const key = most.shift()
+    if (key) this.#makeRoom(key)
+    return key !== undefined
   }
 }
 

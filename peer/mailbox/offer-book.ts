@@ -165,6 +165,11 @@ export class OfferBook {
     return this.#sql.fetchDue.all({ now, limit }) as Offer[]
   }
 
+  /** Those that were tried to fetch in vain, and wait to be tried again, longest ago first. */
+  triedInVain(): OfferKey[] {
+    return this.#sql.triedInVain.all() as OfferKey[]
+  }
+
   /** When the next message, or the next fetch, is due; undefined where there is none. */
   nextDue(what: 'mail' | 'fetch'): number | undefined {
     return (this.#sql.next[what].get() as number | null) ?? undefined
@@ -226,6 +231,9 @@ function prepare(db: Database) {
       `${select} WHERE mail_due <= :now AND (expires > :now OR NOT ${UNDER_WAY}) ORDER BY mail_due LIMIT :limit`,
     ),
     fetchDue: db.prepare(`${select} WHERE fetch_due <= :now AND expires > :now ORDER BY fetch_due LIMIT :limit`),
+    triedInVain: db.prepare(
+      `SELECT side, peer, id FROM offers WHERE fetch_due IS NOT NULL AND tried > 0 AND ${UNDER_WAY} ORDER BY tried`,
+    ),
     next: {
       mail: db.prepare('SELECT min(mail_due) FROM offers WHERE mail_due IS NOT NULL').pluck(),
       fetch: db.prepare('SELECT min(fetch_due) FROM offers WHERE fetch_due IS NOT NULL').pluck(),
