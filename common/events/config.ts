@@ -34,7 +34,7 @@ export const eventKeys = {
 export type EventsConfig = z.output<z.ZodObject<typeof eventKeys>>
 
 function isBroker(text: string): boolean {
-  return /^amqps?:$/.test(protocolOf(text))
+  return URL.canParse(text) && /^amqps?:$/.test(new URL(text).protocol) && new URL(text).hostname !== ''
 }
 
 function isHttp(text: string): boolean {

@@ -21,15 +21,9 @@ const Types = z
 /** `GET /events`, on Maestro and agents. */
 export const EventsQuery = z.object({
   type: Types.optional(),
-  last: z.coerce
-    .number()
-    .int()
-    .min(0)
-    .max(100_000)
-    .optional()
-    .meta({
-      description: 'begin with that many events of the past, of those types (default 0; not with Last-Event-ID)',
-    }),
+  last: z.coerce.number().int().min(0).max(100_000).optional().meta({
+    description: 'begin with that many events of the past, of those types (default 0; not with Last-Event-ID)',
+  }),
   follow: z.enum(['0', '1']).default('1').meta({ description: '0: end once what there is was sent' }),
 })
 /** `GET /events` of the Maestro. */
