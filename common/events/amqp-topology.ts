@@ -14,6 +14,12 @@ const DEAD_LETTERS = { messages: 10_000, ms: 7 * DAY_MS }
  */
 const DELIVERIES = 10_000
 
+/**
+ * A consumer that takes over from one that was lost gets nothing before what that one had not acknowledged is back in
+ * its place: so the order holds.
+ */
+const ORDERED = { 'x-queue-type': 'quorum', 'x-single-active-consumer': true }
+
 /** Names of what a network has at a RabbitMQ. */
 export class AmqpNames {
   readonly events: string
@@ -68,7 +74,7 @@ export async function declareEventQueue(channel: Channel, names: AmqpNames, proc
     queue: names.eventQueue(process),
     durable: true,
     arguments: {
-      'x-queue-type': 'quorum',
+      ...ORDERED,
       'x-delivery-limit': DELIVERIES,
       'x-expires': EVENT_QUEUE_EXPIRES_MS,
       'x-max-length': EVENT_QUEUE_MESSAGES,
@@ -91,7 +97,7 @@ export async function declareMailbox(channel: Channel, names: AmqpNames, peer: s
     queue: names.mailbox(peer),
     durable: true,
     arguments: {
-      'x-queue-type': 'quorum',
+      ...ORDERED,
       'x-delivery-limit': DELIVERIES,
       'x-max-length': MAILBOX_MESSAGES,
       'x-overflow': 'reject-publish',
