@@ -87,7 +87,7 @@ export class MaestroEvents implements Component {
     let mailboxes: Mailboxes | undefined
     try {
       if (config.events === 'embedded')
-        mailboxes = new Mailboxes({ store: SqliteMailboxes.open(databaseOf(config, 'mail')), clock })
+        mailboxes = new Mailboxes({ store: SqliteMailboxes.open(databaseOf(config, 'mail'), logger), clock })
       return new MaestroEvents(config, deps, log, mailboxes)
     } catch (error) {
       void mailboxes?.close()

@@ -296,7 +296,7 @@ export class Agent implements Component {
         steps,
       )
     const events = this.#open(
-      new Events(
+      Events.open(
         {
           ...{ catalog, transfers, maestro, listers, clock, log },
           locate: (content, signal) => near.locate({ kind: 'id', id: content }, signal),

@@ -31,6 +31,8 @@ import { OfferBook } from './mailbox/offer-book.ts'
 import type { TransferManager } from './transfer/manager.ts'
 import type { TransferNews } from './transfer/transfer.ts'
 
+type EventsConfig = PeerConfig & { state_dir: string }
+
 const SWEEP_MS = 60_000
 const LOOK_MS = 1000
 
@@ -55,29 +57,35 @@ export class Events implements Component {
   readonly mailbox: Mailbox
   readonly follows: Follows
   readonly #deps: EventsDeps
-  readonly #events: SqliteEventLog
   readonly #announcer: Announcer
   readonly #bus: EventBus
   readonly #publisher: Publisher
   readonly #webhook: Webhook | undefined
   /** what acts on events, what sends them, what carries them: started in this order, and stopped */
   readonly #parts: readonly (readonly Component[])[]
-  readonly #close: (() => void | Promise<void>)[]
+  readonly #files: EventFiles
   #unlisten: () => void
   #backlog = { unsent: 0, dropped: 0 }
 
-  /** @throws NetworkError where its files can't be used, in words for the person who configured them */
-  constructor(deps: EventsDeps, config: PeerConfig & { state_dir: string }) {
+  /** @throws NetworkError where its files can't be used, in words for the person who configured them; none stays open */
+  static open(deps: EventsDeps, config: EventsConfig): Events {
+    const files = EventFiles.open(deps, config)
+    try {
+      return new Events(deps, config, files)
+    } catch (error) {
+      files.close()
+      throw error
+    }
+  }
+
+  private constructor(deps: EventsDeps, config: EventsConfig, files: EventFiles) {
     const { catalog, transfers, clock } = deps
-    const { id: self, state_dir: stateDir } = config
+    const { id: self } = config
+    const { log: events, book, follows: store } = files
     this.#deps = deps
+    this.#files = files
     const logger = deps.log.child({ part: 'events' })
-    const events = SqliteEventLog.open(join(stateDir, 'events.db'), { origin: self, clock, log: logger })
-    const book = OfferBook.open(stateDir, deps.log.child({ part: 'mailbox' }))
-    const store = FollowStore.open(join(stateDir, 'follows.db'), deps.log.child({ part: 'follow' }))
-    this.#close = [() => store.close(), () => book.close(), () => events.close()]
-    this.#events = events
-    this.#announcer = new Announcer({ events, log: logger })
+    this.#announcer = new Announcer({ log: events, logger })
     this.#bus = this.#connected(config, {
       log: events,
       onMail: (mail) => this.mailbox.onMail(mail),
@@ -118,8 +126,8 @@ export class Events implements Component {
     const sweeping = new Loop('old events', () => events.sweep(), logger, { interval: () => SWEEP_MS, clock })
     const acting = [this.feed, this.mailbox, this.follows, hearing, looking, sweeping]
     this.#parts = [[...acting, ...(this.#webhook ? [this.#webhook] : [])], [this.#publisher], [this.#bus]]
-    const files = new FileEvents({ clock })
-    this.#unlisten = catalog.onChange((change) => this.#announcer.tell(files.draftsOf(change)))
+    const changes = new FileEvents({ clock })
+    this.#unlisten = catalog.onChange((change) => this.#announcer.tell(changes.draftsOf(change)))
   }
 
   /** What the transfers of this peer tell of themselves. */
@@ -145,8 +153,8 @@ export class Events implements Component {
   }
 
   /** Closes its files. Nothing of it runs any more. */
-  async close(): Promise<void> {
-    for (const close of this.#close) await close()
+  close(): void {
+    this.#files.close()
   }
 
   /** The Maestro has answered something else. */
@@ -201,6 +209,43 @@ export class Events implements Component {
 
   async #look(level: LevelWatch): Promise<void> {
     level.tick()
-    this.#backlog = await this.#events.backlog()
+    this.#backlog = await this.#files.log.backlog()
+  }
+}
+
+/** What of it outlives the process. */
+class EventFiles {
+  readonly log: SqliteEventLog
+  readonly book: OfferBook
+  readonly follows: FollowStore
+  readonly #opened: readonly { close(): unknown }[]
+
+  private constructor(log: SqliteEventLog, book: OfferBook, follows: FollowStore) {
+    this.log = log
+    this.book = book
+    this.follows = follows
+    this.#opened = [follows, book, log]
+  }
+
+  static open({ clock, log }: EventsDeps, { id, state_dir: folder }: EventsConfig): EventFiles {
+    const opened: { close(): unknown }[] = []
+    const keep = <T extends { close(): unknown }>(file: T): T => {
+      opened.unshift(file)
+      return file
+    }
+    try {
+      return new EventFiles(
+        keep(SqliteEventLog.open(join(folder, 'events.db'), { origin: id, clock, log: log.child({ part: 'events' }) })),
+        keep(OfferBook.open(folder, log.child({ part: 'mailbox' }))),
+        keep(FollowStore.open(join(folder, 'follows.db'), log.child({ part: 'follow' }))),
+      )
+    } catch (error) {
+      for (const file of opened) file.close()
+      throw error
+    }
+  }
+
+  close(): void {
+    for (const file of this.#opened) file.close()
   }
 }

@@ -62,7 +62,7 @@ export class RestartingMaestro {
   /** Puts messages where it keeps them, as if they had been left one after the other. It is stopped meanwhile. */
   async fill(mail: readonly Mail[]): Promise<void> {
     await this.stop()
-    const store = SqliteMailboxes.open(join(this.#folder, 'directory.mail.db'))
+    const store = SqliteMailboxes.open(join(this.#folder, 'directory.mail.db'), silentLog)
     const bounds = { perMailbox: mail.length, inAll: mail.length }
     await Promise.all(mail.map((message) => store.put(message, Date.now(), bounds)))
     await store.close()

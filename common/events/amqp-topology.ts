@@ -18,7 +18,7 @@ const DELIVERIES = 10_000
  * A consumer that takes over from one that was lost gets nothing before what that one had not acknowledged is back in
  * its place: so the order holds.
  */
-const ORDERED = { 'x-queue-type': 'quorum', 'x-single-active-consumer': true }
+const ORDERED = { 'x-queue-type': 'quorum', 'x-single-active-consumer': true } as const
 
 /** Names of what a network has at a RabbitMQ. */
 export class AmqpNames {

@@ -19,7 +19,7 @@ const DAY = 24 * 3600 * 1000
 function setUp(t: Pick<TestContext, 'onTestFinished'>, options?: MailboxOptions) {
   const folder = mkdtempSync(join(tmpdir(), 'mailboxes-'))
   const clock = new ManualClock(Date.parse('2026-01-01T00:00:00Z'))
-  const mailboxes = new Mailboxes({ store: SqliteMailboxes.open(join(folder, 'mail.db')), clock }, options)
+  const mailboxes = new Mailboxes({ store: SqliteMailboxes.open(join(folder, 'mail.db'), silentLog), clock }, options)
   t.onTestFinished(async () => {
     await mailboxes.close()
     rmSync(folder, { recursive: true })

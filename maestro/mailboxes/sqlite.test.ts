@@ -1,8 +1,9 @@
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { parsePeerId } from '../../common/ids.ts'
+import { silentLog } from '../../common/log.ts'
 import { SqliteMailboxes } from './sqlite.ts'
 import { mailboxStoreContract, mailOf } from './store.contract.ts'
 
@@ -15,16 +16,16 @@ const NOW = Date.parse('2026-01-01T00:00:00Z')
 const ROOM = { perMailbox: 200_000, inAll: 200_000 }
 
 describe('mailboxes in SQLite', () => {
-  mailboxStoreContract((folder) => SqliteMailboxes.open(fileIn(folder)), newFolder)
+  mailboxStoreContract((folder) => SqliteMailboxes.open(fileIn(folder), silentLog), newFolder)
 
   it('have what was acknowledged after a crash', async () => {
     const [folder, after] = [newFolder(), newFolder()]
-    const store = SqliteMailboxes.open(fileIn(folder))
+    const store = SqliteMailboxes.open(fileIn(folder), silentLog)
     await Promise.all(['a', 'b'].map((id) => store.put(mailOf(id), NOW, ROOM)))
     await store.take(P2, ['a'])
     // What is on disk at this moment is what a killed process leaves.
     for (const file of ['mail.db', 'mail.db-wal']) copyFileSync(join(folder, file), join(after, file))
-    const left = SqliteMailboxes.open(fileIn(after))
+    const left = SqliteMailboxes.open(fileIn(after), silentLog)
     expect((await left.list(P2, 0, 10, NOW)).map(({ mail }) => mail.id)).toEqual(['b'])
     expect(await left.waiting(P2, NOW)).toBe(1)
     await Promise.all([store.close(), left.close()])
@@ -32,7 +33,7 @@ describe('mailboxes in SQLite', () => {
 
   it('take 100,000 messages in one mailbox, and give them page by page', async () => {
     const count = 100_000
-    const store = SqliteMailboxes.open(fileIn(newFolder()))
+    const store = SqliteMailboxes.open(fileIn(newFolder()), silentLog)
     for (let i = 0; i < count; i += 1000)
       await Promise.all(Array.from({ length: 1000 }, (_, j) => store.put(mailOf(`m${i + j}`), NOW, ROOM)))
     expect(await store.waiting(P2, NOW)).toBe(count)
@@ -56,20 +57,29 @@ describe('mailboxes in SQLite', () => {
     await store.close()
   })
 
-  it.each([
-    ['a file that is no database', (path: string) => writeFileSync(path, 'x'.repeat(5000)), /damaged/],
-    ['a folder in its place', (path: string) => mkdirSync(path), /can't be (opened|made)/],
-  ])('refuse %s in words', (_, prepare, words) => {
+  it.each([['a folder in its place', (path: string) => mkdirSync(path), /can't be (opened|made)/]])(
+    'refuse %s in words',
+    (_, prepare, words) => {
+      const path = fileIn(newFolder())
+      prepare(path)
+      expect(() => SqliteMailboxes.open(path, silentLog)).toThrow(words)
+    },
+  )
+
+  it('move a damaged file aside, and begin anew', async () => {
     const path = fileIn(newFolder())
-    prepare(path)
-    expect(() => SqliteMailboxes.open(path)).toThrow(words)
+    writeFileSync(path, 'x'.repeat(5000))
+    const store = SqliteMailboxes.open(path, silentLog)
+    expect(await store.put(mailOf('a'), NOW, ROOM)).toMatchObject({ kind: 'stored' })
+    await store.close()
+    expect(readdirSync(dirname(path)).some((file) => file.startsWith('mail.db.damaged-'))).toBe(true)
   })
 
   it('refuse a file that another Maestro uses', async () => {
     const path = fileIn(newFolder())
-    const store = SqliteMailboxes.open(path)
+    const store = SqliteMailboxes.open(path, silentLog)
     await store.put(mailOf('a'), NOW, ROOM)
-    expect(() => SqliteMailboxes.open(path)).toThrow(/another process uses it/)
+    expect(() => SqliteMailboxes.open(path, silentLog)).toThrow(/another process uses it/)
     await store.close()
   })
 })

@@ -1,10 +1,11 @@
 import type { Database, Statement } from 'better-sqlite3'
-import { openDatabase } from '../../common/database.ts'
+import { openDatabase, openOrRenew } from '../../common/database.ts'
 import { databaseFailure } from '../../common/database-failure.ts'
 import type { NetworkError } from '../../common/errors.ts'
 import type { Mail } from '../../common/events/mail.ts'
 import { GroupCommit } from '../../common/group-commit.ts'
 import type { PeerId } from '../../common/ids.ts'
+import type { Logger } from '../../common/log.ts'
 import type { Bounds, MailboxStore, Put } from './store.ts'
 
 /** `waiting` counts the rows of `mail`, so that nobody counts a long mailbox. A mailbox that is empty has no row. */
@@ -42,12 +43,17 @@ export class SqliteMailboxes implements MailboxStore {
     this.#count()
   }
 
-  /** @throws NetworkError where the file can't be used, in words for the person who configured it */
-  static open(path: string): SqliteMailboxes {
+  /**
+   * A damaged file is moved aside, and a new one begun.
+   * @throws NetworkError where the file can't be used, in words for the person who configured it
+   */
+  static open(path: string, log: Logger): SqliteMailboxes {
+    // What a power cut takes, or damage, comes again: the sender of an offer leaves it anew until it hears of it, and its
+    // recipient answers each time.
+    const form = { migrations: [SCHEMA], synchronous: 'NORMAL' } as const
+    const open = () => openDatabase(path, form, (db) => new SqliteMailboxes(db))
     try {
-      // What a power cut takes comes again: the sender of an offer leaves it anew until it hears of it, and its recipient
-      // answers each time.
-      return openDatabase(path, { migrations: [SCHEMA], synchronous: 'NORMAL' }, (db) => new SqliteMailboxes(db))
+      return openOrRenew(path, open, { log, loss: 'what waited in mailboxes comes again from its senders' })
     } catch (error) {
       throw mailFailure(error, path)
     }

@@ -12,14 +12,14 @@ const removed = (count: number, from = 0): EventDraft[] =>
 
 function world(publish: (drafts: readonly EventDraft[]) => Promise<void> = async () => {}) {
   const slices: (readonly EventDraft[])[] = []
-  const events = {
+  const log = {
     publish: async (drafts: readonly EventDraft[]) => {
       slices.push(drafts)
       await publish(drafts)
       return []
     },
   }
-  return { slices, announcer: new Announcer({ events, log: silentLog }) }
+  return { slices, announcer: new Announcer({ log, logger: silentLog }) }
 }
 
 test('what is told comes to the log in order, a little at a time', async () => {

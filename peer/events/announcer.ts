@@ -8,8 +8,8 @@ const SLICE = 250
 const MAX_WAITING = 100_000
 
 export interface AnnouncerDeps {
-  events: Pick<EventLog, 'publish'>
-  log: Logger
+  log: Pick<EventLog, 'publish'>
+  logger: Logger
 }
 
 /** Brings this peer's own events into its log, in order, without holding up whoever tells of them. */
@@ -27,7 +27,7 @@ export class Announcer {
     const room = Math.max(0, MAX_WAITING - this.#waiting.length)
     for (const draft of drafts.slice(0, room)) this.#waiting.push(draft)
     if (drafts.length > room) {
-      if (this.#dropped === 0) this.#deps.log.warn({ waiting: MAX_WAITING }, 'too much happens at once to be told')
+      if (this.#dropped === 0) this.#deps.logger.warn({ waiting: MAX_WAITING }, 'too much happens at once to be told')
       this.#dropped += drafts.length - room
     }
     if (this.#waiting.length > 0) this.#keeping ??= this.#keep()
@@ -42,12 +42,12 @@ export class Announcer {
     while (this.#waiting.length > 0) {
       const slice = this.#waiting.splice(0, SLICE)
       try {
-        await this.#deps.events.publish(slice)
+        await this.#deps.log.publish(slice)
       } catch (error) {
-        this.#deps.log.warn({ events: slice.length, err: error }, 'events could not be kept, and are not told')
+        this.#deps.logger.warn({ events: slice.length, err: error }, 'events could not be kept, and are not told')
       }
     }
-    if (this.#dropped > 0) this.#deps.log.warn({ events: this.#dropped }, 'events were not told')
+    if (this.#dropped > 0) this.#deps.logger.warn({ events: this.#dropped }, 'events were not told')
     this.#dropped = 0
     this.#keeping = undefined
   }

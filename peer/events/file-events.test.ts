@@ -2,12 +2,13 @@ import { expect, test } from 'vitest'
 import { ManualClock } from '../../common/clock.ts'
 import type { ContentId, FileName } from '../../common/ids.ts'
 import type { FileEntry } from '../../common/schemas.ts'
-import { type CatalogChange, FileEvents } from './file-events.ts'
+import type { CatalogEvent } from '../catalog/change-feed.ts'
+import { FileEvents } from './file-events.ts'
 
 const idOf = (digit: string) => digit.repeat(64) as ContentId
 const name = (text: string) => text as FileName
 const entry = (file: string, digit: string): FileEntry => ({ name: name(file), size: 1, id: idOf(digit) })
-const change = (to: number, added: FileEntry[], removed: Record<string, string> = {}): CatalogChange => ({
+const change = (to: number, added: FileEntry[], removed: Record<string, string> = {}): CatalogEvent => ({
   from: to - 1,
   to,
   added,

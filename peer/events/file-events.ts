@@ -2,16 +2,7 @@ import type { Clock } from '../../common/clock.ts'
 import type { EventDraft } from '../../common/events/event.ts'
 import type { ContentId, FileName } from '../../common/ids.ts'
 import type { FileEntry } from '../../common/schemas.ts'
-
-/** One batch of changes of the catalog. */
-export interface CatalogChange {
-  readonly from: number
-  readonly to: number
-  readonly added: readonly FileEntry[]
-  readonly removed: readonly FileName[]
-  /** what stood under the removed names */
-  readonly before: ReadonlyMap<FileName, ContentId>
-}
+import type { CatalogEvent } from '../catalog/change-feed.ts'
 
 /** A content that comes back under another name within this was renamed: it had to be found and hashed again. */
 const RENAME_MS = 10_000
@@ -33,7 +24,7 @@ export class FileEvents {
   }
 
   /** All but the last go from a revision to itself, as in an announcement in several parts. */
-  draftsOf({ from, to, added, removed, before }: CatalogChange): EventDraft[] {
+  draftsOf({ from, to, added, removed, before }: CatalogEvent): EventDraft[] {
     const now = this.#clock.now()
     const moved = movesOf(added, before)
     // A name that stands for something again was not left by a rename.
@@ -86,7 +77,7 @@ export class FileEvents {
 }
 
 /** Which removed name became which added one, in one batch: each content once. */
-function movesOf(added: readonly FileEntry[], before: CatalogChange['before']): Map<FileName, FileName> {
+function movesOf(added: readonly FileEntry[], before: CatalogEvent['before']): Map<FileName, FileName> {
   const nameOf = new Map([...before].map(([name, id]) => [id, name]))
   const moved = new Map<FileName, FileName>()
   for (const { name, id } of added) {
