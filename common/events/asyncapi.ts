@@ -127,6 +127,7 @@ export function addAsyncApi(app: App, options: { prefix: string }): void {
       method: 'get',
       path: '/asyncapi.json',
       tags: ['service'],
+      summary: 'Events and mail, described for programs',
       responses: {
         200: {
           description: 'what events and mail look like, as AsyncAPI 3.0',
