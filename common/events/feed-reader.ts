@@ -11,20 +11,22 @@ const PORTION = 64 * 1024
 export class FeedReader {
   readonly #outgoing: ServerResponse
   readonly #name: string
-  readonly #types: ReadonlySet<EventType> | undefined
   readonly #clock: Clock
   /** what waits for room, the latest of each name */
   readonly #hints = new Map<string, unknown>()
   /** the position that its client knows */
   #told = 0
   #ended = false
+  /** undefined: all */
+  readonly types: ReadonlySet<EventType> | undefined
   /** the same for all that want the same types */
   readonly filter: string
   /** it has been sent what it wants of everything up to there */
   position = 0
   /** it ends there */
   until = Number.POSITIVE_INFINITY
-  supplying = false
+  /** so many of the past that it wants are before its position */
+  lacking = 0
   /** since when its socket is full, ms */
   blockedSince: number | undefined
   lastWrite: number
@@ -37,7 +39,7 @@ export class FeedReader {
   ) {
     this.#outgoing = outgoing
     this.#name = name
-    this.#types = options.types
+    this.types = options.types
     this.#clock = clock
     this.filter = options.types ? [...options.types].sort().join() : '*'
     this.lastWrite = clock.now()
@@ -53,7 +55,7 @@ export class FeedReader {
   }
 
   wants(type: EventType): boolean {
-    return this.#types?.has(type) ?? true
+    return this.types?.has(type) ?? true
   }
 
   /** The head of the answer, at once. */
@@ -84,14 +86,13 @@ export class FeedReader {
     return true
   }
 
-  /** Sends those of `rows` that it wants, as many as are a portion. @returns how many it sent */
+  /** Sends as many of `rows`, which it wants, as are a portion. @returns how many it sent */
   take(rows: readonly LoggedEvent[]): number {
     const messages: string[] = []
     let length = 0
     for (const row of rows) {
       if (length >= PORTION) break
       this.position = row.position
-      if (!this.wants(row.event.type)) continue
       const message = eventMessage(this.#name, row)
       messages.push(message)
       length += message.length

@@ -12,6 +12,10 @@ import { eventMessage, parseResumeId } from './sse.ts'
 
 /** Rows of the log that are read at a time for one that is behind. */
 const PAGE = 200
+/** Events back from the end that are counted at a time to find where a reader begins. */
+const SEARCH = 10_000
+/** For so long those that are behind are supplied before all else of the process has its turn. */
+const SLICE_MS = 5
 /** Rows that wait to be sent together. */
 const MOST_TOGETHER = 1000
 /** In which what is appended is gathered. */
@@ -64,11 +68,14 @@ export class EventFeed implements Component {
   readonly #hosts = new Map<string, number>()
   /** those that have been sent everything up to the head */
   readonly #atHead = new Set<FeedReader>()
+  /** those that lack something and have room for it; the first is the next to be supplied */
+  readonly #behind = new Set<FeedReader>()
   /** appended, and not yet sent to those at the head */
   #waiting: LoggedEvent[] = []
   /** the last position that was sent to those at the head */
   #head = 0
   #timer: NodeJS.Timeout | undefined
+  #supplying: Promise<void> | undefined
   #stopListening = () => {}
   #open = false
   #delivered = 0
@@ -114,6 +121,7 @@ export class EventFeed implements Component {
     this.#stopListening()
     clearTimeout(this.#timer)
     for (const reader of this.#readers) reader.writable ? reader.end() : reader.cut()
+    await this.#supplying
     await this.#loop.stop()
   }
 
@@ -128,23 +136,22 @@ export class EventFeed implements Component {
     if (outgoing.destroyed) throw new NetworkError('cancelled', 'the client went away')
     const leave = this.#enter(request.host)
     const reader = new FeedReader(outgoing, this.#log.name, request, this.#clock)
-    const left = new AbortController()
     this.#readers.add(reader)
     outgoing.on('close', () => {
-      left.abort()
       leave()
       this.#readers.delete(reader)
       this.#atHead.delete(reader)
+      this.#behind.delete(reader)
     })
     outgoing.on('error', () => outgoing.destroy())
     outgoing.on('drain', () => {
-      if (reader.drained()) void this.#supply(reader)
+      if (reader.drained()) this.#fallBehind(reader)
     })
+    reader.position = bounds.last
     reader.begin()
-    this.#flush()
     try {
-      await this.#place(reader, request, bounds, left.signal)
-      void this.#supply(reader)
+      await this.#place(reader, request, bounds)
+      this.#fallBehind(reader)
     } catch {
       reader.cut()
     }
@@ -181,22 +188,21 @@ export class EventFeed implements Component {
     }
   }
 
-  /** Puts a new reader where it begins, and tells it of what is gone. */
+  /** Puts a new reader where it begins, or tells from where to look for that; and tells it of what is gone. */
   async #place(
     reader: FeedReader,
-    { types, lastEventId, last = 0, follow }: FeedRequest,
+    { lastEventId, last = 0, follow }: FeedRequest,
     bounds: { first: number; last: number },
-    left: AbortSignal,
   ): Promise<void> {
-    if (lastEventId === undefined) reader.position = await this.#log.back(last, types, left)
+    if (!follow) reader.until = bounds.last
+    if (lastEventId === undefined) reader.lacking = last
     else {
       const read = parseResumeId(lastEventId)
       const same = read && (await this.#log.sameUpTo(read.name))
       reader.position = same === undefined ? bounds.first - 1 : Math.min(read!.position, same, bounds.last)
       if (same === undefined || read!.position > same) reader.gap(null)
     }
-    if (!follow) reader.until = bounds.last
-    reader.tellPosition()
+    if (reader.lacking === 0) reader.tellPosition()
   }
 
   #appended(rows: readonly LoggedEvent[]): void {
@@ -217,19 +223,23 @@ export class EventFeed implements Component {
     const rows = this.#waiting
     if (rows.length === 0) return
     this.#waiting = []
+    const before = this.#head
     this.#head = rows.at(-1)!.position
+    const messages = rows.map((row) => eventMessage(this.#log.name, row))
     const batches = new Map<string, { bytes: Buffer; count: number }>()
     for (const reader of this.#atHead) {
       if (!reader.writable) {
         this.#atHead.delete(reader)
         continue
       }
-      let batch = batches.get(reader.filter)
+      // One that came while these waited wants only those since.
+      const after = Math.max(before, reader.position)
+      const key = `${after} ${reader.filter}`
+      let batch = batches.get(key)
       if (!batch) {
-        const wanted = rows.filter((row) => reader.wants(row.event.type))
-        const bytes = Buffer.from(wanted.map((row) => eventMessage(this.#log.name, row)).join(''))
-        batch = { bytes, count: wanted.length }
-        batches.set(reader.filter, batch)
+        const wanted = messages.filter((_, i) => rows[i]!.position > after && reader.wants(rows[i]!.type))
+        batch = { bytes: Buffer.from(wanted.join('')), count: wanted.length }
+        batches.set(key, batch)
       }
       reader.position = this.#head
       if (batch.count === 0) continue
@@ -238,32 +248,56 @@ export class EventFeed implements Component {
     }
   }
 
-  /** Sends from the log what the reader lacks, as far as its socket takes it; at the head it joins the others. */
-  async #supply(reader: FeedReader): Promise<void> {
-    if (reader.supplying) return
-    reader.supplying = true
-    try {
-      while (reader.writable) {
-        if (reader.position >= reader.until) return reader.end()
-        if (reader.position === this.#head) return void this.#atHead.add(reader)
-        await this.#page(reader, Math.min(this.#head, reader.until))
-        await turn()
+  #fallBehind(reader: FeedReader): void {
+    this.#behind.add(reader)
+    this.#supplying ??= this.#supply().finally(() => {
+      this.#supplying = undefined
+    })
+  }
+
+  /** Gives one step to each of those behind, in turn, and lets all else of the process go on in between. */
+  async #supply(): Promise<void> {
+    while (this.#behind.size > 0) {
+      await turn()
+      const begin = performance.now()
+      for (const reader of this.#behind) {
+        this.#behind.delete(reader)
+        try {
+          if (await this.#step(reader)) this.#behind.add(reader)
+        } catch {
+          reader.cut()
+        }
+        if (performance.now() - begin >= SLICE_MS) break
       }
-    } catch {
-      reader.cut()
-    } finally {
-      reader.supplying = false
     }
   }
 
+  /** Finds where a reader begins, or sends it some of what it lacks. @returns whether there is more to do at present */
+  async #step(reader: FeedReader): Promise<boolean> {
+    if (!reader.writable) return false
+    if (reader.lacking > 0) {
+      const some = Math.min(reader.lacking, SEARCH)
+      reader.position = await this.#log.back(reader.position, some, reader.types)
+      reader.lacking -= some
+      if (reader.lacking === 0) reader.tellPosition()
+    } else if (reader.position >= reader.until) reader.end()
+    else if (reader.position >= this.#head) {
+      this.#atHead.add(reader)
+      return false
+    } else await this.#page(reader, Math.min(this.#head, reader.until))
+    return reader.writable
+  }
+
   async #page(reader: FeedReader, upTo: number): Promise<void> {
-    const rows = await this.#log.read(reader.position, PAGE)
+    const rows = await this.#log.read(reader.position, PAGE, reader.types)
     if (rows[0]?.position !== reader.position + 1) {
       const first = Math.min(upTo + 1, (await this.#log.bounds()).first)
       if (reader.position < first - 1) reader.gap(first - 1 - reader.position)
       reader.position = Math.max(reader.position, first - 1)
     }
-    this.#delivered += reader.take(rows.filter(({ position }) => position <= upTo))
-    if (rows.length === 0) reader.position = upTo
+    const due = rows.filter(({ position }) => position <= upTo)
+    const sent = reader.take(due)
+    this.#delivered += sent
+    if (sent === due.length && (due.length < rows.length || rows.length < PAGE)) reader.position = upTo
   }
 }

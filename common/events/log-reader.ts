@@ -99,7 +99,7 @@ export class LogReader implements Component {
     }
     const last = rows.at(-1)
     if (!last) return false
-    const wanted = types ? rows.filter(({ event }) => types.has(event.type)) : rows
+    const wanted = types ? rows.filter(({ type }) => types.has(type)) : rows
     if (wanted.length > 0) await onEvents(wanted, signal)
     await log.moveCursor(name, last.position)
     return true

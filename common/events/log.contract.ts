@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { ManualClock } from '../clock.ts'
-import type { EventDraft, NetworkEvent } from './event.ts'
+import type { EventDraft, EventType, NetworkEvent } from './event.ts'
 import type { EventLog } from './log.ts'
 
 /** What an implementation is opened with. */
@@ -141,13 +141,15 @@ export function eventLogContract(make: LogUnderTest): void {
     it('finds the position after which so many follow, or all where there are fewer', async () => {
       const log = opened()
       await log.keep([1, 2, 3, 4].map((seq) => foreign(seq)))
+      const { last } = await log.bounds()
       for (const [count, follow] of [
         [0, 0],
         [3, 3],
         [4, 4],
         [9, 4],
       ] as const)
-        expect(await log.read(await log.back(count), 100)).toHaveLength(follow)
+        expect(await log.read(await log.back(last, count), 100)).toHaveLength(follow)
+      expect(await log.back(last - 1, 2)).toBe(last - 3)
     })
 
     it('finds the position after which so many of some types follow, however far back', async () => {
@@ -155,8 +157,10 @@ export function eventLogContract(make: LogUnderTest): void {
       const gone = (peer: string) => ({ type: 'peer.expired', data: { peer } }) as EventDraft
       await log.publish([gone('P0'), gone('P1')])
       await log.publish([...drafts(1200), gone('P2'), ...drafts(1200), gone('P3'), gone('P4'), ...drafts(300)])
+      const back = async (count: number, ...types: EventType[]) =>
+        log.back((await log.bounds()).last, count, new Set(types))
       const followed = async (count: number) => {
-        const rows = await log.read(await log.back(count, new Set(['peer.expired'])), 1e4)
+        const rows = await log.read(await back(count, 'peer.expired'), 1e4)
         const peers = rows.flatMap(({ event }) => (event.type === 'peer.expired' ? [event.data.peer] : []))
         // The first of those is the first of all that follow.
         return [...peers, rows[0]?.event.type]
@@ -165,12 +169,48 @@ export function eventLogContract(make: LogUnderTest): void {
       expect(await followed(1)).toEqual(['P4', 'peer.expired'])
       expect(await followed(3)).toEqual(['P2', 'P3', 'P4', 'peer.expired'])
       expect(await followed(5)).toEqual(['P0', 'P1', 'P2', 'P3', 'P4', 'peer.expired'])
-      const searched = log.back(5, new Set(['peer.expired']))
       await log.sweep()
-      // No earlier than what is kept, though it was there when the search began.
-      expect(await searched).toBe((await log.bounds()).first - 1)
       expect(await followed(9)).toEqual(['P2', 'P3', 'P4', 'file.added'])
-      expect(await log.back(9, new Set(['network.degraded']))).toBe((await log.bounds()).first - 1)
+      expect(await back(9, 'network.degraded')).toBe((await log.bounds()).first - 1)
+    })
+
+    it('reads and finds those of some types as if nothing else were there', async () => {
+      const made: Record<string, EventDraft> = {
+        'file.added': draft(1),
+        'file.removed': { type: 'file.removed', data: { name: 'f', revision: { from: 0, to: 0 } } } as EventDraft,
+        'peer.expired': { type: 'peer.expired', data: { peer: 'P2' } } as EventDraft,
+        'peer.withdrawn': { type: 'peer.withdrawn', data: { peer: 'P2' } } as EventDraft,
+      }
+      const type = fc.constantFrom(...(Object.keys(made) as EventType[]))
+      const many = { minLength: 1, maxLength: 40 }
+      const number = fc.integer({ min: 0, max: 45 })
+      await fc.assert(
+        fc.asyncProperty(
+          fc.array(type, many),
+          fc.uniqueArray(type, { minLength: 1 }),
+          ...([number, number, number] as const),
+          async (types, some, gone, from, count) => {
+            const log = make.open(make.place(), { origin: 'P1', clock, retain: { events: 45 - gone, ms: HOUR } })
+            try {
+              await log.publish(types.map((each) => made[each]!))
+              await log.sweep()
+              const { first, last } = await log.bounds()
+              const wanted = (await log.read(0, 1e6)).filter(({ event }) => some.includes(event.type))
+              const after = wanted.filter(({ position }) => position > from)
+              const read = await log.read(from, count, new Set(some))
+              expect(read.map(({ event }) => event)).toEqual(after.slice(0, count).map(({ event }) => event))
+              expect(read.map(({ type }) => type)).toEqual(read.map(({ event }) => event.type))
+              const upTo = Math.min(last, from)
+              const before = wanted.filter(({ position }) => position <= upTo)
+              const found = count === 0 ? upTo : (before.at(-count)?.position ?? first) - 1
+              expect(await log.back(upTo, count, new Set(some))).toBe(found)
+            } finally {
+              await log.close()
+            }
+          },
+        ),
+        { numRuns: 60 },
+      )
     })
 
     it('knows its own positions from those of other logs', async () => {

@@ -4,6 +4,8 @@ import type { EventDraft, EventType, NetworkEvent } from './event.ts'
 export interface LoggedEvent {
   /** where it is in this log: 1 and more, growing, with gaps perhaps; a log of its own for each process */
   readonly position: number
+  readonly type: EventType
+  /** parsed when it is asked for */
   readonly event: NetworkEvent
   /** the event as JSON, on one line */
   readonly text: string
@@ -30,17 +32,14 @@ export interface EventLog {
   /** What was given to `keep` last: where the source of its events goes on. */
   resume(): Promise<string | undefined>
 
-  /** Those after a position, in order. */
-  read(after: number, limit: number): Promise<readonly LoggedEvent[]>
+  /** Those after a position, in order; where `types` are given, one at least, those of them. */
+  read(after: number, limit: number, types?: ReadonlySet<EventType>): Promise<readonly LoggedEvent[]>
   /** The positions of the first and the last event that are kept; `first` is `last + 1` where there is none. */
   bounds(): Promise<{ first: number; last: number }>
   /** Up to which position the log of that name is this one; undefined where it is another. */
   sameUpTo(name: string): Promise<number | undefined>
-  /**
-   * The position after which `count` events follow, of `types` where given, as far as there are so many. Where `signal`
-   * aborts, any position.
-   */
-  back(count: number, types?: ReadonlySet<EventType>, signal?: AbortSignal): Promise<number>
+  /** The position after which `count` events follow up to `last`, of `types` where given, as far as there are so many. */
+  back(last: number, count: number, types?: ReadonlySet<EventType>): Promise<number>
   /** Calls back after each commit with what it brought, in order. @returns how to stop listening */
   onAppend(listener: (rows: readonly LoggedEvent[]) => void): () => void
 

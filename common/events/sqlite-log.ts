@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { setImmediate as turn } from 'node:timers/promises'
 import type { Database } from 'better-sqlite3'
 import { type Clock, systemClock } from '../clock.ts'
 import { moveAside, openOrRenew } from '../database.ts'
@@ -11,7 +10,7 @@ import { EVENT_LIMITS, type EventDraft, type EventType, type NetworkEvent } from
 import type { EventLog, LoggedEvent } from './log.ts'
 import { logFailure, openLogDatabase, prepare } from './log-database.ts'
 
-/** Rows of one step of a sweep, or of a search. */
+/** Rows of one step of a sweep. */
 const BITE = 1000
 /** Of so many sources it is known what was dropped of theirs. */
 const FORGOTTEN_SOURCES = 10_000
@@ -144,12 +143,13 @@ export class SqliteEventLog implements EventLog {
 
   // ---- reads
 
-  async read(after: number, limit: number): Promise<readonly LoggedEvent[]> {
-    return this.#read(() => this.#sql.read.all(after, this.#last, limit)).map(({ position, text }) => ({
-      position,
-      event: JSON.parse(text) as NetworkEvent,
-      text,
-    }))
+  async read(after: number, limit: number, types?: ReadonlySet<EventType>): Promise<readonly LoggedEvent[]> {
+    const rows = this.#read(() => {
+      if (!types) return this.#sql.read.all(after, this.#last, limit)
+      const ofEach = [...types].flatMap((type) => [type, after, this.#last])
+      return this.#sql.ofTypes(types.size).read.all(ofEach, limit)
+    })
+    return rows.map(({ position, type, text }) => new StoredEvent(position, type, text))
   }
 
   async bounds(): Promise<{ first: number; last: number }> {
@@ -161,21 +161,12 @@ export class SqliteEventLog implements EventLog {
     return name === this.name ? this.#last : this.#read(() => this.#sql.upTo.get(name))
   }
 
-  async back(count: number, types?: ReadonlySet<EventType>, signal?: AbortSignal): Promise<number> {
-    const { first, last } = await this.bounds()
+  async back(last: number, count: number, types?: ReadonlySet<EventType>): Promise<number> {
+    if (count === 0) return last
+    const { first } = await this.bounds()
     if (!types) return Math.max(first - 1, last - count)
-    let lacking = count
-    let position = last
-    while (lacking > 0 && position >= first && !signal?.aborted) {
-      const before = Math.max(first - 1, position - BITE)
-      // Of these, some may be dropped by now, and later ones in their stead.
-      const rows = (await this.read(before, position - before)).filter((row) => row.position <= position)
-      const wanted = rows.filter(({ event }) => types.has(event.type))
-      position = wanted.length < lacking ? before : wanted.at(-lacking)!.position - 1
-      lacking -= wanted.length
-      await turn()
-    }
-    return Math.max((await this.bounds()).first - 1, position)
+    const ofEach = [...types].flatMap((type) => [type, last])
+    return (this.#read(() => this.#sql.ofTypes(types.size).back.get(ofEach, count - 1)) ?? first) - 1
   }
 
   onAppend(listener: (rows: readonly LoggedEvent[]) => void): () => void {
@@ -213,8 +204,10 @@ export class SqliteEventLog implements EventLog {
     if (source && source.seq <= (this.#sql.forgotten.get(source.name) ?? 0)) return undefined
     // Asked before, since an insert that is ignored leaves a gap in the positions.
     if (this.#sql.seen.get(event.id, event.origin)) return undefined
-    const position = Number(this.#sql.add.run(event.id, event.origin, this.#clock.now(), text).lastInsertRowid)
-    this.#fresh.push({ position, event, text })
+    const position = Number(
+      this.#sql.add.run(event.id, event.origin, this.#clock.now(), event.type, text).lastInsertRowid,
+    )
+    this.#fresh.push({ position, type: event.type, event, text })
     return position
   }
 
@@ -326,6 +319,25 @@ export class SqliteEventLog implements EventLog {
       this.#moveAside()
     }
     throw logFailure(error, this.#path)
+  }
+}
+
+/** Most of those who read an event only pass its text on. */
+class StoredEvent implements LoggedEvent {
+  #event: NetworkEvent | undefined
+  readonly position: number
+  readonly type: EventType
+  readonly text: string
+
+  constructor(position: number, type: EventType, text: string) {
+    this.position = position
+    this.type = type
+    this.text = text
+  }
+
+  get event(): NetworkEvent {
+    this.#event ??= JSON.parse(this.text) as NetworkEvent
+    return this.#event
   }
 }
 

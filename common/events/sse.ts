@@ -14,7 +14,7 @@ export function parseResumeId(text: string): { name: string; position: number } 
 }
 
 export function eventMessage(name: string, row: LoggedEvent): string {
-  return `id: ${resumeId(name, row.position)}\nevent: ${row.event.type}\ndata: ${row.text}\n\n`
+  return `id: ${resumeId(name, row.position)}\nevent: ${row.type}\ndata: ${row.text}\n\n`
 }
 
 /** Tells how far a reader got, without an event. */
