@@ -120,13 +120,15 @@ function missingKey(where: string, key: string): NetworkError {
 }
 
 function unknownKey(file: string, key: string, known: string[]): NetworkError {
-  const near = known.find((k) => distanceAtMost2(k, key))
+  const near = known.find((k) => editDistance(k, key) <= 2)
   const hint = near ? ` (did you mean "${near}"?)` : `; known keys: ${known.join(', ')}`
   return new NetworkError('invalid', `${file}: unknown key "${printable(key)}"${hint}`, { key })
 }
 
-function distanceAtMost2(a: string, b: string): boolean {
-  if (Math.abs(a.length - b.length) > 2) return false
+/** Letters to insert, leave out or replace, until one is the other; where the lengths tell of more than 2, just that. */
+export function editDistance(a: string, b: string): number {
+  const least = Math.abs(a.length - b.length)
+  if (least > 2) return least
   let row = Array.from({ length: b.length + 1 }, (_, j) => j)
   for (let i = 1; i <= a.length; i++) {
     const next = [i]
@@ -134,7 +136,7 @@ function distanceAtMost2(a: string, b: string): boolean {
       next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1))
     row = next
   }
-  return row[b.length]! <= 2
+  return row[b.length]!
 }
 
 function isPath(field: unknown): boolean {

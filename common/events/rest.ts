@@ -82,9 +82,28 @@ export const OfferSchema = z
   .meta({ id: 'Offer' })
 export type OfferBody = z.infer<typeof OfferSchema>
 
+/** ids in one query: a request line of some kB */
+export const OFFERS_PER_QUERY = 200
+export const AgentMailboxQuery = z.object({
+  sent: z
+    .string()
+    .max(OFFERS_PER_QUERY * 65)
+    .transform((text) => text.split(','))
+    .pipe(z.array(z.string().min(1).max(64)).max(OFFERS_PER_QUERY))
+    .optional()
+    .meta({ description: 'only these of the offers sent, and none received: up to 200 ids, separated by commas' }),
+})
 export const AgentMailboxResponse = z
-  .object({ sent: z.array(OfferSchema), received: z.array(OfferSchema) })
-  .meta({ id: 'Mailbox', description: 'newest first, up to 1,000 of each' })
+  .object({
+    sent: z.array(OfferSchema),
+    received: z.array(OfferSchema),
+    sent_total: z.int().meta({ description: 'offers sent, with those that are not listed here' }),
+    received_total: z.int(),
+  })
+  .meta({
+    id: 'Mailbox',
+    description: 'up to 1,000 of each: those under way, the newest first, then those that have ended, the latest first',
+  })
 export type AgentMailbox = z.infer<typeof AgentMailboxResponse>
 
 export const SendOfferRequest = z

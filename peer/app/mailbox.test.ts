@@ -9,13 +9,17 @@ import { createPeerApp, type PeerAppDeps } from './app.ts'
 import type { OfferDesk } from './mailbox.ts'
 
 const ID = 'a'.repeat(64)
+const NOTHING = { sent: [], received: [], sent_total: 0, received_total: 0 }
 const TIME = '2026-03-01T12:00:00.000Z'
 
 /** The routes as someone at that address sees them. */
 function served(desk: Partial<OfferDesk> = {}, remoteAddress = '127.0.0.1') {
   const asked: unknown[] = []
   const mailbox: OfferDesk = {
-    list: () => ({ sent: [], received: [] }),
+    list: (query) => {
+      asked.push(query)
+      return NOTHING
+    },
     offer: (request) => {
       asked.push(request)
       return request.to.map((peer): OfferBody => {
@@ -29,10 +33,12 @@ function served(desk: Partial<OfferDesk> = {}, remoteAddress = '127.0.0.1') {
   const events = { mailbox: mailbox as Mailbox } as PeerAppDeps['events']
   const others = { log: silentLog, metrics: createMetrics('test') } as PeerAppDeps
   const app = createPeerApp({ ...others, events }, { token: 'a good token', advertiseHost: undefined })
-  const call = async (method: string, body?: unknown) => {
+  const call = async (method: string, body?: unknown, query = '') => {
     const headers = { host: '127.0.0.1', 'content-type': 'application/json' }
     const init = { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) }
-    const response = await app.request('http://127.0.0.1/mailbox', init, { incoming: { socket: { remoteAddress } } })
+    const response = await app.request(`http://127.0.0.1/mailbox${query}`, init, {
+      incoming: { socket: { remoteAddress } },
+    })
     return { status: response.status, body: (await response.json()) as Record<string, unknown> }
   }
   return { call, asked }
@@ -47,7 +53,18 @@ test('an offer is made to each recipient, and what there is is listed', async ()
     { peer: 'P3', name: 'film.mkv', state: 'sending' },
   ])
   expect(asked).toEqual([{ to: ['P2', 'P3'], id: ID, expires_s: 60 }])
-  expect(await call('GET')).toEqual({ status: 200, body: { sent: [], received: [] } })
+  expect(await call('GET')).toEqual({ status: 200, body: NOTHING })
+})
+
+test('just some of what was sent can be asked for, up to 200 at a time', async () => {
+  const { call, asked } = served()
+  expect((await call('GET', undefined, '?sent=o1,o2')).status).toBe(200)
+  expect(asked).toEqual([{ sent: ['o1', 'o2'] }])
+  for (const sent of ['', 'o1,,o2', 'o'.repeat(65), Array(201).fill('o').join(',')])
+    expect(await call('GET', undefined, `?sent=${sent}`)).toMatchObject({
+      status: 400,
+      body: { error: { code: 'invalid' } },
+    })
 })
 
 test('what this peer does not share is not found', async () => {

@@ -2,6 +2,7 @@ import { createRoute } from '@hono/zod-openapi'
 import type { z } from 'zod'
 import {
   type AgentMailbox,
+  AgentMailboxQuery,
   AgentMailboxResponse,
   type OfferBody,
   SendOfferRequest,
@@ -11,7 +12,7 @@ import { type App, answer, refusal } from '../../common/http.ts'
 
 /** The mailbox engine, as REST drives it. */
 export interface OfferDesk {
-  list(): AgentMailbox
+  list(query: z.output<typeof AgentMailboxQuery>): AgentMailbox
   /** @throws NetworkError `not_found` where this peer does not share the content; `invalid`; `limited` */
   offer(request: z.output<typeof SendOfferRequest>): OfferBody[]
 }
@@ -24,9 +25,10 @@ export function addMailboxRoutes(app: App, mailbox: OfferDesk): void {
       method: 'get',
       path: '/mailbox',
       tags,
+      request: { query: AgentMailboxQuery },
       responses: { 200: answer(AgentMailboxResponse, 'offers made by this peer and to it'), default: refusal },
     }),
-    (c) => c.json(mailbox.list(), 200),
+    (c) => c.json(mailbox.list(c.req.valid('query')), 200),
   )
   app.openapi(
     createRoute({

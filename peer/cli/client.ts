@@ -8,6 +8,8 @@ import {
   type FollowRequest,
   FollowSchema,
   FollowsResponse,
+  OFFERS_PER_QUERY,
+  type OfferBody,
   type SendOfferRequest,
   SendOfferResponse,
 } from '../../common/events/rest.ts'
@@ -149,6 +151,14 @@ export class PeerClient {
   /** Offers made by it, and to it. */
   mailbox(): Promise<AgentMailbox> {
     return this.#call('GET', '/mailbox', AgentMailboxResponse)
+  }
+
+  /** Those of the offers made by it, as they are now. */
+  async *offersSent(ids: readonly string[]): AsyncGenerator<OfferBody> {
+    for (let from = 0; from < ids.length; from += OFFERS_PER_QUERY) {
+      const query = { sent: ids.slice(from, from + OFFERS_PER_QUERY).join(',') }
+      yield* (await this.#call('GET', '/mailbox', AgentMailboxResponse, { query })).sent
+    }
   }
 
   /** Has it offer a content that it shares to other peers. */

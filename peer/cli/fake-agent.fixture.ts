@@ -58,7 +58,7 @@ export class FakeAgent {
     now: { download: null, upload: null, until: null },
     set: [],
   }
-  mailbox: AgentMailbox = { sent: [], received: [] }
+  mailbox: AgentMailbox = { sent: [], received: [], sent_total: 0, received_total: 0 }
   follows: FollowBody[] = []
   /** what becomes of the offers that it made: one change at each look, the last one from then on */
   offerChanges: Partial<OfferBody>[] = []
@@ -195,7 +195,9 @@ export class FakeAgent {
     app.get('/mailbox', (c) => {
       const change = this.offerChanges.length > 1 ? this.offerChanges.shift() : this.offerChanges[0]
       this.mailbox.sent = this.mailbox.sent.map((one) => ({ ...one, ...change }))
-      return c.json(this.mailbox)
+      const ids = c.req.query('sent')?.split(',')
+      if (!ids) return c.json(this.mailbox)
+      return c.json({ ...this.mailbox, sent: this.mailbox.sent.filter((one) => ids.includes(one.offer)), received: [] })
     })
     app.get('/ring', (c) => c.json(this.ring))
     app.post('/discover', async (c) =>

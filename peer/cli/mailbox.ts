@@ -20,15 +20,21 @@ Examples:
     .action(async () => {
       const answer = await (await cli.agent()).mailbox()
       cli.out.document(answer)
-      const { sent, received } = answer
+      const { sent, received, sent_total, received_total } = answer
       if (sent.length === 0 && received.length === 0) {
         cli.out.line('No offers yet: "peer send FILE PEER" makes one.')
         return
       }
       if (sent.length > 0) cli.out.table(columns('SENT', 'TO'), sent.map(rowOf))
+      noteMore(sent, sent_total, 'sent', cli)
       if (sent.length > 0 && received.length > 0) cli.out.line('')
       if (received.length > 0) cli.out.table(columns('RECEIVED', 'FROM'), received.map(rowOf))
+      noteMore(received, received_total, 'received', cli)
     })
+}
+
+function noteMore(shown: readonly OfferBody[], total: number, side: string, cli: Cli): void {
+  if (total > shown.length) cli.out.note(`${shown.length} of ${total} ${side} are shown, those under way first`)
 }
 
 function columns(file: string, peer: string): Column[] {

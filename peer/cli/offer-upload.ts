@@ -10,12 +10,12 @@ export async function offerUpload(to: string, cli: Cli): Promise<(item: Item) =>
   const peer = parsePeerId(to)
   const agent = await cli.agent()
   const share = await sharing(cli)
-  await noteUnknown([peer], cli)
+  const unknown = (await noteUnknown([peer], cli)).length > 0
   return async (item) => {
     const shared = { ...(await share(item)), name: item.name }
     const { offers } = await agent.offer({ to: [peer], id: shared.id, name: shared.name })
     const [offer] = offers
     if (!offer) throw new NetworkError('internal', 'the agent has left no offer')
-    return { ...shared, outcome: 'offered', to: peer, offer }
+    return { ...shared, outcome: 'offered', to: peer, unknown, offer }
   }
 }

@@ -47,15 +47,22 @@ function said({ state, problem, expires }: OfferBody): Text[] {
   }
 }
 
-/** A name that nobody knows may be a wrong one; the offer waits for its bearer all the same. */
-export async function noteUnknown(peers: readonly PeerId[], cli: Cli): Promise<void> {
-  const unknown = (await unknownPeers(peers, cli)).map((id) => `"${id}"`)
-  if (unknown.length === 0) return
-  const [what, it] = unknown.length === 1 ? ['peer', 'it is'] : ['peers', 'they are']
+/**
+ * A name that nobody knows may be a wrong one; the offer waits for its bearer all the same.
+ * @returns those that nobody knows
+ */
+export async function noteUnknown(peers: readonly PeerId[], cli: Cli): Promise<PeerId[]> {
+  const found = await unknownPeers(peers, cli)
+  const unknown = found.map(({ id }) => `"${id}"`)
+  if (unknown.length === 0) return []
+  const meant = [...new Set(found.flatMap(({ near }) => (near === undefined ? [] : [`"${near}"`])))]
+  const hint = meant.length === 0 ? '' : ` (did you mean ${list(meant)}?)`
+  const [what, are, it] = unknown.length === 1 ? ['peer', 'is', 'it is'] : ['peers', 'are', 'they are']
   cli.out.note(
-    styled('yellow', `no ${what} ${list(unknown)} known at present`),
+    styled('yellow', `no ${what} ${list(unknown)} ${are} known here${hint}`),
     `: if ${it} called so, the offer waits; see "peer network" for the names`,
   )
+  return found.map(({ id }) => id)
 }
 
 /**
@@ -73,7 +80,9 @@ export async function stay(
   let present = [...offers]
   try {
     for (;;) {
-      const sent = new Map((await agent.mailbox()).sent.map((offer) => [offer.offer, offer]))
+      const underWay = present.filter((offer) => !isOver(offer)).map(({ offer }) => offer)
+      const sent = new Map<string, OfferBody>()
+      for await (const offer of agent.offersSent(underWay)) sent.set(offer.offer, offer)
       present = present.map((offer) => sent.get(offer.offer) ?? offer)
       progress.phase(summary(present))
       const left = end - systemClock.now()

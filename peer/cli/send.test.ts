@@ -104,7 +104,7 @@ describe('send', () => {
   test('to a name that nobody knows warns, and leaves the offer', async () => {
     const { code, stderr } = await on('send', film, 'P2', 'P22')
     expect(stderr).toBe(
-      'no peer "P22" known at present: if it is called so, the offer waits; see "peer network" for the names\n',
+      'no peer "P22" is known here (did you mean "P2"?): if it is called so, the offer waits; see "peer network" for the names\n',
     )
     expect(posts()).toHaveLength(1)
     expect(code).toBe(0)
@@ -115,6 +115,17 @@ describe('send', () => {
     const { code, stdout } = await on('send', film, 'P2', 'P3', '--wait')
     expect(stdout).toBe('film.mkv → P2: delivered\nfilm.mkv → P3: delivered\n')
     expect(code).toBe(0)
+  })
+
+  test('waits for just its offers, however many there are', async () => {
+    agent.offerChanges = [{ state: 'queued' }, { state: 'taken' }, { state: 'delivered' }]
+    const peers = Array.from({ length: 500 }, (_, i) => `P${i + 2}`)
+    const { code, stdout } = await on('send', film, ...peers, '--wait', '--json')
+    expect(JSON.parse(stdout).offers.map(({ state }: { state: string }) => state)).toEqual(peers.map(() => 'delivered'))
+    expect(code).toBe(0)
+    expect(agent.requests.filter(({ method, path, query }) => method + path === 'GET/mailbox' && !query.sent)).toEqual(
+      [],
+    )
   })
 
   test('shows on a terminal for whom it waits', async () => {
@@ -177,8 +188,10 @@ describe('upload to a peer that is away', () => {
   })
 
   test('warns of a name that nobody knows', async () => {
-    const { code, stderr } = await on('upload', film, '--to', 'P9')
-    expect(stderr).toMatch(/^no peer "P9" known at present: /)
+    const { code, stdout, stderr } = await on('upload', film, '--to', 'P9')
+    // P2 and P3 are as near to it.
+    expect(stderr).toMatch(/^no peer "P9" is known here: if it is called so, /)
+    expect(stdout).toMatch(/^film.mkv: no peer "P9" is known here: shared here, with everybody, and an offer waits/)
     expect(code).toBe(0)
   })
 
@@ -216,6 +229,8 @@ describe('mailbox', () => {
     agent.mailbox = {
       sent: [offer('P2', { state: 'queued' }), offer('P3', { state: 'refused', problem: 'no room' })],
       received: [offer('P4', { state: 'taken', problem: 'nobody has it' })],
+      sent_total: 2,
+      received_total: 1,
     }
     const { stdout } = await on('mailbox')
     expect(stdout).toMatch(/^SENT +SIZE +TO +STATE +SINCE +EXPIRES\n/)
@@ -223,6 +238,12 @@ describe('mailbox', () => {
     expect(stdout).toMatch(/\nfilm.mkv +1.5 MB +P3 +refused +2026-03-01 \d\d:\d\d +no room\n\nRECEIVED +SIZE +FROM /)
     expect(stdout).toMatch(/\nfilm.mkv +1.5 MB +P4 +taken .* nobody has it\n$/)
     expect(JSON.parse((await on('mailbox', '--json')).stdout)).toEqual(agent.mailbox)
+  })
+
+  test('says when there is more than it lists', async () => {
+    agent.offerChanges = []
+    agent.mailbox = { sent: [offer('P2')], received: [], sent_total: 1500, received_total: 0 }
+    expect((await on('mailbox')).stderr).toBe('1 of 1500 sent are shown, those under way first\n')
   })
 
   test('that is empty says how an offer is made', async () => {

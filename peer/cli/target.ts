@@ -1,7 +1,11 @@
+import { editDistance } from '../../common/config.ts'
 import { asNetworkError, NetworkError } from '../../common/errors.ts'
 import type { PeerId } from '../../common/ids.ts'
 import type { Cli } from './cli.ts'
 import type { PeerClient } from './client.ts'
+
+/** Wrong names that a right one is looked for: each is compared with all that are known. */
+const MOST_HINTS = 5
 
 /** A peer that answers. */
 export interface Target {
@@ -26,17 +30,33 @@ export async function findTarget(to: string, cli: Cli): Promise<{ target: Target
   return { target: { peer: id, rest: rest.url, grpc_port }, rest }
 }
 
-/** Which of these peers neither the agent nor the Maestro knows at present, as far as they answer. */
-export async function unknownPeers(ids: readonly PeerId[], cli: Cli): Promise<PeerId[]> {
+/**
+ * Which of these peers neither the agent nor the Maestro knows at present, as far as they answer; `near`: the only known
+ * one that is a letter away, looked for of the first few.
+ */
+export async function unknownPeers(
+  ids: readonly PeerId[],
+  cli: Cli,
+): Promise<{ id: PeerId; near: PeerId | undefined }[]> {
   const agent = await cli.agent()
+  const known = new Set<PeerId>()
   const unknown = new Set(ids)
-  for (const { id } of (await agent.knownPeers()).peers) if (id !== null) unknown.delete(id)
+  const know = (id: PeerId) => {
+    known.add(id)
+    unknown.delete(id)
+  }
+  for (const { id } of (await agent.knownPeers()).peers) if (id !== null) know(id)
   if (unknown.size > 0)
     await eachAtMaestro(agent, cli, ({ id }) => {
-      unknown.delete(id)
+      know(id)
       return unknown.size === 0
     }).catch(() => {})
-  return [...unknown]
+  return [...unknown].map((id, i) => ({ id, near: i < MOST_HINTS ? onlyNear(id, known) : undefined }))
+}
+
+function onlyNear(id: PeerId, known: ReadonlySet<PeerId>): PeerId | undefined {
+  const near = [...known].filter((other) => editDistance(id, other) === 1)
+  return near.length === 1 ? near[0] : undefined
 }
 
 async function addressOf(id: string, cli: Cli): Promise<string> {

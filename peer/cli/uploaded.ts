@@ -24,9 +24,14 @@ export interface Uploaded {
   seconds: number
   /** where it was offered */
   offer?: OfferBody
+  /** where it was offered: nobody knows such a peer at present */
+  unknown?: boolean
 }
 
-export function printUpload({ name, size: total, id, outcome, to, bytes, seconds, offer }: Uploaded, cli: Cli): void {
+export function printUpload(
+  { name, size: total, id, outcome, to, bytes, seconds, offer, unknown }: Uploaded,
+  cli: Cli,
+): void {
   const what = `${size(total)}, content ${shortId(id)}`
   switch (outcome) {
     case 'shared': {
@@ -53,7 +58,7 @@ export function printUpload({ name, size: total, id, outcome, to, bytes, seconds
     case 'offered':
       cli.out.line(
         styled('bold', name),
-        `: ${to} is away: `,
+        unknown ? `: no peer "${to}" is known here: ` : `: ${to} is away: `,
         styled('yellow', 'shared here, with everybody, and an offer waits for it'),
         `${offer ? ` (expires ${localTime(offer.expires)})` : ''}; see "peer mailbox"`,
       )

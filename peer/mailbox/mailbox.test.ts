@@ -146,6 +146,40 @@ describe('an offer', () => {
   })
 })
 
+describe('the list', () => {
+  test('begins with what is under way, ends with what ended latest, and tells how much there is', async () => {
+    const { clock, p1 } = await pair()
+    await p1.mailbox.stop()
+    const offer = (name: string) => p1.mailbox.offer({ to: [P2], id: content, name: name as FileName })[0]!
+    const names = Array.from({ length: 1100 }, (_, i) => `${i}`)
+    const made = names.map(offer)
+    const end = (i: number) => receiptMail(P2, made[i]!.offer, { state: 'delivered' })
+    await p1.mailbox.onMail(
+      names
+        .map((_, i) => i)
+        .filter((i) => i > 1)
+        .map(end),
+    )
+    clock.advance(MINUTE)
+    await p1.mailbox.onMail([end(1)])
+    const { sent, sent_total, received_total } = p1.mailbox.list()
+    expect(sent).toHaveLength(1000)
+    expect(sent.slice(0, 3).map(({ name }) => name)).toEqual(['0', '1', '1099'])
+    expect([sent_total, received_total]).toEqual([1100, 0])
+  })
+
+  test('of just some has them wherever they stand, and none of others', async () => {
+    const { p1 } = await pair()
+    await p1.mailbox.stop()
+    const names = Array.from({ length: 1100 }, (_, i) => `${i}` as FileName)
+    const [first] = names.map((name) => p1.mailbox.offer({ to: [P2], id: content, name })[0]!)
+    await p1.mailbox.onMail([offerMail(P2, { id: first!.offer, to: P1 })])
+    const { sent, received } = p1.mailbox.list({ sent: [first!.offer, 'unknown'] })
+    expect(sent.map(({ name }) => name)).toEqual(['0'])
+    expect(received).toEqual([])
+  })
+})
+
 describe('a receipt', () => {
   test('is believed only of the peer that the offer was for', async () => {
     const { p1 } = await pair()
@@ -339,32 +373,37 @@ describe('what is offered to this peer', () => {
     })
   })
 
-  test('is refused beyond 1,000 of one sender under way, while others are taken', async () => {
-    const { p2 } = await pair()
-    p2.network.offers.length = 0
-    const many = Array.from({ length: 1002 }, (_, i) => offerMail(P1, { id: `o${i}`, name: `${i}.mkv` as FileName }))
-    await p2.mailbox.onMail(many)
+  test('beyond 10,000 of one sender under way is left until it comes again, while others are taken', async () => {
+    const { post, p2 } = await pair()
+    await p2.mailbox.stop()
+    p2.unknown.add(idOf('f'))
+    const spam = (i: number) => offerMail(P1, { id: `o${i}`, name: `${i}` as FileName, content: idOf('f') })
+    await p2.mailbox.onMail(Array.from({ length: 10_001 }, (_, i) => spam(i)))
     await p2.mailbox.onMail([offerMail(P3)])
-    const states = p2.mailbox.list().received.map(({ peer, state, problem }) => [peer, state, problem])
-    expect(states.slice(0, 4)).toEqual([
-      [P3, 'taken', null],
-      [P1, 'refused', '1000 offers of this sender wait there already'],
-      [P1, 'refused', '1000 offers of this sender wait there already'],
-      [P1, 'taken', null],
-    ])
+    expect(p2.mailbox.list()).toMatchObject({ received_total: 10_001, received: { 0: { peer: P3, state: 'taken' } } })
+    await p2.mailbox.onMail([spam(10_000)])
+    expect(p2.mailbox.list().received_total).toBe(10_001)
+    // One that is here already makes room.
+    p2.share('0' as FileName, idOf('f'))
+    await p2.restart()
+    await p2.mailbox.stop()
+    await p2.mailbox.onMail([spam(10_000)])
+    expect(p2.received()).toMatchObject({ offer: 'o10000', state: 'taken' })
+    expect(post.sent('receipt').filter((mail) => mail.kind === 'receipt' && mail.state === 'refused')).toEqual([])
   })
 })
 
-test('where 10,000 wait, of the sender of most the one that was tried longest ago makes room', async () => {
+test('where 20,000 wait, of the sender of most the one that was tried longest ago makes room', async () => {
   const { p2 } = await pair()
   p2.unknown.add(idOf('f'))
   const spam = (i: number) => offerMail(`S${i % 10}`, { id: `o${i}`, name: `${i}` as FileName, content: idOf('f') })
   await p2.mailbox.onMail(Array.from({ length: 10 }, (_, i) => spam(i)))
   await settled()
   await p2.mailbox.stop()
-  await p2.mailbox.onMail(Array.from({ length: 9990 }, (_, i) => spam(i + 10)))
+  await p2.mailbox.onMail(Array.from({ length: 19_990 }, (_, i) => spam(i + 10)))
   await p2.mailbox.onMail([offerMail(P1)])
   expect(p2.received()).toMatchObject({ peer: P1, state: 'taken' })
+  expect(p2.mailbox.list().received_total).toBe(20_000)
 })
 
 describe('while nobody has it, an offer', () => {
@@ -416,7 +455,7 @@ describe('while nobody has it, an offer', () => {
     p2.network.lookups.length = 0
     p2.mailbox.nudge({ content: idOf('b') })
     p2.mailbox.nudge({ peer: P3 })
-    clock.advance(3 * SECOND)
+    clock.advance(5 * SECOND)
     await settled()
     expect(p2.network.lookups).toEqual([])
     p2.mailbox.nudge({ peer: P1 })
@@ -425,11 +464,41 @@ describe('while nobody has it, an offer', () => {
     p2.network.offer(P3, FILM, content)
     p2.mailbox.nudge({ content })
     await settled()
-    // However often something is heard, it is not tried more than every two seconds.
+    // However often something is heard, it has some seconds of rest.
     expect(p2.network.lookups).toHaveLength(1)
-    clock.advance(3 * SECOND)
+    clock.advance(9 * SECOND)
     await settled()
     expect(p2.received()?.state).toBe('delivered')
+  })
+
+  test('is tried once a minute at most where word of it keeps coming in vain', async () => {
+    const { clock, p2 } = await vain()
+    for (let second = 0; second < 3600; second += 2) {
+      p2.mailbox.nudge({ peer: P1 })
+      clock.advance(2 * SECOND)
+      await settled()
+    }
+    expect(p2.network.lookups.length).toBeGreaterThan(55)
+    expect(p2.network.lookups.length).toBeLessThan(70)
+  })
+
+  test('is tried again soon where some of it came', async () => {
+    const { clock, p2 } = await vain()
+    for (let minute = 0; minute < 120; minute++) {
+      clock.advance(MINUTE)
+      await settled()
+    }
+    p2.network.automatic = false
+    p2.network.offer(P3, FILM, content)
+    p2.mailbox.nudge({ content })
+    clock.advance(MINUTE)
+    await settled()
+    p2.network.runs[0]!.begin(400).piece().fail(AWAY)
+    await settled()
+    expect(p2.received()).toMatchObject({ state: 'taken', problem: AWAY.message })
+    clock.advance(6 * SECOND)
+    await settled()
+    expect(p2.network.runs).toHaveLength(2)
   })
 
   test('is tried until its time is over', async () => {
@@ -466,6 +535,21 @@ describe('of many offers', () => {
     p2.network.runs[2]!.begin(400).finish()
     await settled()
     expect(p2.network.runs).toHaveLength(5)
+  })
+
+  test('each sender has its turn', async () => {
+    const { p2 } = await many(6)
+    const [b, c] = ['b.mkv', 'c.mkv'] as FileName[]
+    p2.network.offer(P3, b!, idOf('b'))
+    p2.network.offer(P3, c!, idOf('c'))
+    await p2.mailbox.onMail([offerMail(P3, { id: 'b', name: b!, content: idOf('b') })])
+    await p2.mailbox.onMail([offerMail(P3, { id: 'c', name: c!, content: idOf('c') })])
+    for (const run of p2.network.runs.slice(0, 3)) {
+      run.begin(400).finish()
+      await settled()
+    }
+    const begun = new Set(p2.transfers.list().map(({ file }) => file))
+    expect(begun).toEqual(new Set(['0.mkv', '1.mkv', '2.mkv', '3.mkv', b, '4.mkv', c]))
   })
 
   test('one that its user has paused leaves its place, and stays paused over a restart', async () => {
@@ -639,6 +723,8 @@ test('a mailbox of 100,000 messages is taken in, a page at a time', async () => 
       Array.from({ length: 1000 }, (_, i) => offerMail(`S${page}`, { id: `o${i}`, name: `${page}/${i}` as FileName })),
     )
   await p2.mailbox.stop()
-  const { received } = p2.mailbox.list()
-  expect(received[0]).toMatchObject({ state: 'refused', problem: '10000 offers wait there already' })
+  const { received, received_total } = p2.mailbox.list()
+  expect(received).toHaveLength(1000)
+  expect(received.every(({ state }) => state === 'taken')).toBe(true)
+  expect(received_total).toBe(20_000)
 }, 60_000)

@@ -37,8 +37,8 @@ export interface OfferRequest {
 const DAY = 24 * 3600 * 1000
 const DEFAULT_EXPIRY_MS = 30 * DAY
 /** Received offers under way: in all, and of one sender. */
-const MOST_RECEIVED = 10_000
-const MOST_OF_ONE = 1000
+const MOST_RECEIVED = 20_000
+const MOST_OF_ONE = 10_000
 const MOST_SENT = 100_000
 /** What has ended is remembered so long, so that an offer that comes again gets its answer again. */
 const HISTORY_MS = 30 * DAY
@@ -126,12 +126,16 @@ export class Mailbox implements Component {
     return offers.map((offer) => this.#body(offer))
   }
 
-  /** Newest first, as many as people look at. */
-  list(): AgentMailbox {
+  /** As many as people look at; or, of those that were sent, just those with the ids in `sent`. */
+  list({ sent: ids }: { sent?: readonly string[] | undefined } = {}): AgentMailbox {
     const { book } = this.#deps
+    const sent = ids ? book.sentOf(ids) : book.list('sent', LISTED)
+    const received = ids ? [] : book.list('received', LISTED)
     return {
-      sent: book.list('sent', LISTED).map((offer) => this.#body(offer)),
-      received: book.list('received', LISTED).map((offer) => this.#body(offer)),
+      sent: sent.map((offer) => this.#body(offer)),
+      received: received.map((offer) => this.#body(offer)),
+      sent_total: book.count('sent'),
+      received_total: book.count('received'),
     }
   }
 
@@ -142,7 +146,7 @@ export class Mailbox implements Component {
   async onMail(batch: readonly Mail[]): Promise<void> {
     const { book, log } = this.#deps
     book.transaction(() => {
-      const room = new Room(book, (key) => this.#makeRoom(key))
+      const room = new Room(book)
       for (const mail of batch) {
         if (mail.to !== this.#self || mail.from === this.#self)
           log.warn({ mail: mail.id, from: mail.from, to: mail.to }, 'a message for somebody else was left aside')
@@ -169,7 +173,7 @@ export class Mailbox implements Component {
   }
 
   #offered(mail: OfferMail, room: Room): void {
-    const { book, clock } = this.#deps
+    const { book, clock, log } = this.#deps
     const now = clock.now()
     const key: OfferKey = { side: 'received', peer: mail.from, id: mail.id }
     const known = book.find(key)
@@ -179,23 +183,18 @@ export class Mailbox implements Component {
     }
     const expires = Math.min(Date.parse(mail.expires), now + MAX_EXPIRY_MS)
     if (expires <= now) return
-    const refusal = this.#accept ? room.take(mail.from) : 'it takes no files from others'
+    const refusal = this.#accept ? null : 'it takes no files from others'
+    if (refusal === null && !room.take(mail.from)) {
+      // Its sender sends it again: there may be room then.
+      log.debug({ offer: mail.id, from: mail.from }, 'no room for an offer at present')
+      return
+    }
     book.add({
       ...key,
       ...{ name: mail.name, content: mail.content, size: mail.size },
       ...{ state: refusal === null ? 'taken' : 'refused', problem: refusal },
       ...{ sent: Math.min(Date.parse(mail.sent), now), changed: now, expires },
       ...{ mailDue: now, mailTries: 0, fetchDue: refusal === null ? now : null, fetchTries: 0, tried: 0 },
-    })
-  }
-
-  /** Its sender may send it again when it has it. */
-  #makeRoom(key: OfferKey): void {
-    const { book, clock } = this.#deps
-    const now = clock.now()
-    book.change(key, {
-      ...{ state: 'refused', problem: 'nobody had it, and too many others wait there: send it again later' },
-      ...{ changed: now, mailDue: now, mailTries: 0, fetchDue: null },
     })
   }
 
@@ -236,29 +235,31 @@ export class Mailbox implements Component {
   }
 }
 
-/** How many more offers are taken, in one batch. Where there are too many in all, those of the most go that nobody has. */
+/**
+ * How many more offers are taken, in one batch. Where there are too many in all, one of the sender of most that nobody
+ * has is forgotten: its sender sends it again.
+ */
 class Room {
   readonly #book: OfferBook
-  readonly #makeRoom: (key: OfferKey) => void
   readonly #ofPeer = new Map<PeerId, number>()
   #all: number | undefined
   /** by sender */
   #inVain: Map<PeerId, OfferKey[]> | undefined
 
-  constructor(book: OfferBook, makeRoom: (key: OfferKey) => void) {
+  constructor(book: OfferBook) {
     this.#book = book
-    this.#makeRoom = makeRoom
   }
 
-  /** Takes a place; where there is none, says why. */
-  take(peer: PeerId): string | null {
+  /** Takes a place. @returns whether there was one */
+  take(peer: PeerId): boolean {
     this.#all ??= this.#book.underWay('received')
     const ofPeer = this.#ofPeer.get(peer) ?? this.#book.underWay('received', peer)
-    if (ofPeer >= MOST_OF_ONE) return `${ofPeer} offers of this sender wait there already`
+    this.#ofPeer.set(peer, ofPeer)
+    if (ofPeer >= MOST_OF_ONE) return false
     if (this.#all < MOST_RECEIVED) this.#all++
-    else if (!this.#leave()) return `${this.#all} offers wait there already`
+    else if (!this.#leave()) return false
     this.#ofPeer.set(peer, ofPeer + 1)
-    return null
+    return true
   }
 
   /** @returns whether one has left its place */
@@ -274,7 +275,7 @@ class Room {
     let most: OfferKey[] = []
     for (const keys of this.#inVain.values()) if (keys.length > most.length) most = keys
     const key = most.shift()
-    if (key) this.#makeRoom(key)
+    if (key) this.#book.remove(key)
     return key !== undefined
   }
 }

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import type { Database } from 'better-sqlite3'
+import type { Backoff } from '../../common/backoff.ts'
 import { checkIntact, type DatabaseForm, openDatabase, openOrRenew } from '../../common/database.ts'
 import { databaseFailure } from '../../common/database-failure.ts'
 import { NetworkError } from '../../common/errors.ts'
@@ -77,6 +78,9 @@ const FORM: DatabaseForm = {
      CREATE INDEX under_way ON offers (side, peer, content) WHERE ${UNDER_WAY};
      CREATE INDEX by_expiry ON offers (expires) WHERE ${UNDER_WAY};
      CREATE INDEX ended ON offers (side, changed) WHERE NOT ${UNDER_WAY};`,
+    `CREATE INDEX sent_by_id ON offers (id) WHERE side = 'sent';
+     CREATE INDEX under_way_by_age ON offers (side) WHERE ${UNDER_WAY};
+     CREATE INDEX by_sender ON offers (peer, fetch_due) WHERE fetch_due IS NOT NULL;`,
   ],
   // A message leaves the carrier when it is recorded here: from then on this is the only copy.
   synchronous: 'FULL',
@@ -140,14 +144,28 @@ export class OfferBook {
     if (offer) this.#sql.change.run({ ...offer, ...change })
   }
 
+  remove({ side, peer, id }: OfferKey): void {
+    this.#sql.remove.run(side, peer, id)
+  }
+
   /** Those that have not ended; of one peer where that is given. */
   underWay(side: Side, peer?: PeerId): number {
     return (peer === undefined ? this.#sql.count.get(side) : this.#sql.countOf.get(side, peer)) as number
   }
 
-  /** Newest first. */
+  count(side: Side): number {
+    return this.#sql.rows.get(side) as number
+  }
+
+  /** Those under way, the newest first, and then those that have ended, the latest first. */
   list(side: Side, limit: number): Offer[] {
-    return this.#sql.list.all(side, limit) as Offer[]
+    const underWay = this.#sql.list.underWay.all(side, limit)
+    return [...underWay, ...this.#sql.list.ended.all(side, limit - underWay.length)] as Offer[]
+  }
+
+  /** Those with these ids that this peer has made. */
+  sentOf(ids: readonly string[]): Offer[] {
+    return this.#sql.list.ofIds.all(JSON.stringify(ids)) as Offer[]
   }
 
   /** Ends those whose time is over, but for what is being fetched; many at a time, and perhaps not all. @returns how many */
@@ -160,9 +178,23 @@ export class OfferBook {
     return this.#sql.mailDue.all({ now, limit }) as Offer[]
   }
 
-  /** Which are to be fetched now, those that wait longest first. */
-  fetchDue(now: number, limit: number): Offer[] {
-    return this.#sql.fetchDue.all({ now, limit }) as Offer[]
+  /**
+   * One that is to be fetched now, so that each sender has its turn: of the next one after `after` that has any, by the
+   * order of ids and round again; of that one's, what waits longest.
+   */
+  fetchDue(now: number, after: string): Offer | undefined {
+    if ((this.nextDue('fetch') ?? Number.POSITIVE_INFINITY) > now) return undefined
+    for (const range of [
+      { above: after, upTo: '\uffff' },
+      { above: '', upTo: after },
+    ])
+      for (;;) {
+        const first = this.#sql.fetchDue.get({ now, ...range }) as Offer | undefined
+        if (!first) break
+        if (first.fetchDue! <= now) return first
+        range.above = first.peer
+      }
+    return undefined
   }
 
   /** Those that were tried to fetch in vain, and wait to be tried again, longest ago first. */
@@ -176,20 +208,21 @@ export class OfferBook {
   }
 
   /**
-   * Has those that wait for a fetch tried at `due`, or `restMs` after they were tried last, if that is later.
-   * @returns whether there are any
+   * Has those that wait for a fetch tried at `due`, or a `rest` after they were tried last, if that is later: one that
+   * grows with the tries that were in vain.
+   * @returns whether any is tried sooner than it would have been
    */
-  hasten({ content, peer }: { content?: ContentId; peer?: PeerId }, due: number, restMs: number): boolean {
+  hasten({ content, peer }: { content?: ContentId; peer?: PeerId }, due: number, rest: Backoff): boolean {
     const { hasten } = this.#sql
     const which = content !== undefined ? hasten.content : peer !== undefined ? hasten.peer : hasten.all
-    return which.run({ content: content ?? null, peer: peer ?? null, due, restMs }).changes > 0
+    return which.run({ content: content ?? null, peer: peer ?? null, due, ...rest }).changes > 0
   }
 
   /** Forgets those that ended before `endedBefore`, and the oldest of those that have ended beyond `keep` a side. */
   async sweep({ endedBefore, keep }: { endedBefore: number; keep: number }): Promise<void> {
     const bites = (['sent', 'received'] as const).flatMap((side) => [
       () => this.#sql.forget.run(side, endedBefore),
-      () => this.#sql.trim.run({ side, excess: Math.min(BITE, (this.#sql.rows.get(side) as number) - keep) }),
+      () => this.#sql.trim.run({ side, excess: Math.min(BITE, this.count(side) - keep) }),
     ])
     for (const bite of bites) while (bite().changes === BITE) await new Promise(setImmediate)
   }
@@ -206,8 +239,8 @@ function prepare(db: Database) {
   const numbers = `SELECT number FROM offers`
   // By itself SQLite takes an index with all that has ended.
   const count = `SELECT count(*) FROM offers INDEXED BY under_way WHERE ${UNDER_WAY}`
-  const hasten = `UPDATE offers SET fetch_tries = 0, fetch_due = min(fetch_due, max(:due, tried + :restMs))
-    WHERE fetch_due IS NOT NULL AND fetch_due > :due`
+  const hastened = 'max(:due, tried + min(:longest, :first << min(fetch_tries - 1, 20)))'
+  const hasten = `UPDATE offers SET fetch_due = ${hastened} WHERE fetch_due IS NOT NULL AND fetch_due > ${hastened}`
   return {
     add: db.prepare(
       `INSERT INTO offers (side, peer, id, name, content, size, state, problem, sent, changed, expires,
@@ -226,11 +259,25 @@ function prepare(db: Database) {
     count: db.prepare(`${count} AND side = ?`).pluck(),
     countOf: db.prepare(`${count} AND side = ? AND peer = ?`).pluck(),
     rows: db.prepare('SELECT count(*) FROM offers WHERE side = ?').pluck(),
-    list: db.prepare(`${select} WHERE side = ? ORDER BY number DESC LIMIT ?`),
+    remove: db.prepare('DELETE FROM offers WHERE side = ? AND peer = ? AND id = ?'),
+    list: {
+      underWay: db.prepare(
+        `${select} INDEXED BY under_way_by_age WHERE ${UNDER_WAY} AND side = ? ORDER BY number DESC LIMIT ?`,
+      ),
+      ended: db.prepare(
+        `${select} INDEXED BY ended WHERE NOT ${UNDER_WAY} AND side = ? ORDER BY changed DESC, number DESC LIMIT ?`,
+      ),
+      ofIds: db.prepare(
+        `${select} INDEXED BY sent_by_id WHERE side = 'sent' AND id IN (SELECT value FROM json_each(?))`,
+      ),
+    },
     mailDue: db.prepare(
       `${select} WHERE mail_due <= :now AND (expires > :now OR NOT ${UNDER_WAY}) ORDER BY mail_due LIMIT :limit`,
     ),
-    fetchDue: db.prepare(`${select} WHERE fetch_due <= :now AND expires > :now ORDER BY fetch_due LIMIT :limit`),
+    fetchDue: db.prepare(
+      `${select} INDEXED BY by_sender WHERE fetch_due IS NOT NULL AND peer > :above AND peer <= :upTo AND expires > :now
+         ORDER BY peer, fetch_due LIMIT 1`,
+    ),
     triedInVain: db.prepare(
       `SELECT side, peer, id FROM offers WHERE fetch_due IS NOT NULL AND tried > 0 AND ${UNDER_WAY} ORDER BY tried`,
     ),

@@ -33,8 +33,8 @@ export interface OfferFetchesDeps {
 const TOGETHER = 4
 /** Between two tries of one offer. */
 const RETRY_MS = { first: 5000, longest: 3_600_000 }
-/** Between two tries, however often something new is heard. */
-const REST_MS = 2000
+/** Between two tries, however often something new is heard: also of what keeps coming and keeps being in vain. */
+const REST_MS = { first: 2000, longest: 60_000 }
 /** A transfer that waits so long for a provider leaves its place to other offers; what it has stays. */
 const PATIENCE_MS = 60_000
 const IDLE_MS = 60_000
@@ -60,6 +60,8 @@ export class OfferFetches implements Component {
   readonly #running = new Set<Fetch>()
   /** what became of offers and could not be recorded yet */
   readonly #unrecorded = new Map<Offer, () => void>()
+  /** the sender whose turn was last */
+  #turn = ''
   /** the disk refused lately */
   #refused = false
   readonly #stopping = new AbortController()
@@ -99,7 +101,12 @@ export class OfferFetches implements Component {
     this.#refused = true
     this.#recordAgain()
     book.expire(clock.now())
-    for (const offer of book.fetchDue(clock.now(), this.#free)) this.#begin(offer)
+    while (this.#free > 0) {
+      const offer = book.fetchDue(clock.now(), this.#turn)
+      if (!offer) break
+      this.#turn = offer.peer
+      this.#begin(offer)
+    }
     this.#refused = false
   }
 
@@ -156,7 +163,8 @@ export class OfferFetches implements Component {
     if (!transfer || !isEndState(transfer.state)) return
     if (transfer.error?.code === 'not_found') scout.foundNobody()
     const { state, problem } = outcomeOf(transfer, fetch, existing(name))
-    if (state === 'taken') this.#again(offer, problem)
+    // What brought some of it is tried again soon: its providers were there a moment ago.
+    if (state === 'taken') this.#again(offer, problem, transfer.bytes > transfer.resumed_bytes ? 0 : offer.fetchTries)
     else this.#end(offer, state, problem)
   }
 
@@ -183,10 +191,10 @@ export class OfferFetches implements Component {
     onEnded()
   }
 
-  #again(offer: Offer, problem: string): void {
+  /** @param tries in vain before this one */
+  #again(offer: Offer, problem: string, tries = offer.fetchTries): void {
     const { clock } = this.#deps
     const now = clock.now()
-    const tries = offer.fetchTries
     this.#record(offer, {
       problem: problem.slice(0, REASON),
       fetchDue: now + backoff(RETRY_MS, tries),
