@@ -538,18 +538,18 @@ describe('of many offers', () => {
   })
 
   test('each sender has its turn', async () => {
-    const { p2 } = await many(6)
+    const { p2 } = await many(9)
     const [b, c] = ['b.mkv', 'c.mkv'] as FileName[]
     p2.network.offer(P3, b!, idOf('b'))
     p2.network.offer(P3, c!, idOf('c'))
     await p2.mailbox.onMail([offerMail(P3, { id: 'b', name: b!, content: idOf('b') })])
     await p2.mailbox.onMail([offerMail(P3, { id: 'c', name: c!, content: idOf('c') })])
-    for (const run of p2.network.runs.slice(0, 3)) {
+    for (const run of p2.network.runs.slice(0, 4)) {
       run.begin(400).finish()
       await settled()
     }
     const begun = new Set(p2.transfers.list().map(({ file }) => file))
-    expect(begun).toEqual(new Set(['0.mkv', '1.mkv', '2.mkv', '3.mkv', b, '4.mkv', c]))
+    expect(begun).toEqual(new Set(['0.mkv', '1.mkv', '2.mkv', '3.mkv', '4.mkv', b, '5.mkv', c]))
   })
 
   test('one that its user has paused leaves its place, and stays paused over a restart', async () => {

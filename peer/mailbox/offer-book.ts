@@ -80,7 +80,7 @@ const FORM: DatabaseForm = {
      CREATE INDEX ended ON offers (side, changed) WHERE NOT ${UNDER_WAY};`,
     `CREATE INDEX sent_by_id ON offers (id) WHERE side = 'sent';
      CREATE INDEX under_way_by_age ON offers (side) WHERE ${UNDER_WAY};
-     CREATE INDEX by_sender ON offers (peer, fetch_due) WHERE fetch_due IS NOT NULL;`,
+     CREATE INDEX by_sender ON offers (peer, fetch_due, expires) WHERE fetch_due IS NOT NULL;`,
   ],
   // A message leaves the carrier when it is recorded here: from then on this is the only copy.
   synchronous: 'FULL',
@@ -178,23 +178,17 @@ export class OfferBook {
     return this.#sql.mailDue.all({ now, limit }) as Offer[]
   }
 
-  /**
-   * One that is to be fetched now, so that each sender has its turn: of the next one after `after` that has any, by the
-   * order of ids and round again; of that one's, what waits longest.
-   */
-  fetchDue(now: number, after: string): Offer | undefined {
-    if ((this.nextDue('fetch') ?? Number.POSITIVE_INFINITY) > now) return undefined
-    for (const range of [
-      { above: after, upTo: '\uffff' },
-      { above: '', upTo: after },
-    ])
-      for (;;) {
-        const first = this.#sql.fetchDue.get({ now, ...range }) as Offer | undefined
-        if (!first) break
-        if (first.fetchDue! <= now) return first
-        range.above = first.peer
-      }
-    return undefined
+  /** Those who have sent what is to be fetched now. */
+  sendersDue(now: number): PeerId[] {
+    // Looks at all that wait, but only where some are due.
+    return (this.nextDue('fetch') ?? Number.POSITIVE_INFINITY) > now
+      ? []
+      : (this.#sql.sendersDue.all({ now }) as PeerId[])
+  }
+
+  /** Of what one sent and is to be fetched now, what waits longest. */
+  fetchDue(peer: PeerId, now: number): Offer | undefined {
+    return this.#sql.fetchDue.get({ peer, now }) as Offer | undefined
   }
 
   /** Those that were tried to fetch in vain, and wait to be tried again, longest ago first. */
@@ -239,6 +233,7 @@ function prepare(db: Database) {
   const numbers = `SELECT number FROM offers`
   // By itself SQLite takes an index with all that has ended.
   const count = `SELECT count(*) FROM offers INDEXED BY under_way WHERE ${UNDER_WAY}`
+  const fetchDue = 'offers INDEXED BY by_sender WHERE fetch_due <= :now AND expires > :now'
   const hastened = 'max(:due, tried + min(:longest, :first << min(fetch_tries - 1, 20)))'
   const hasten = `UPDATE offers SET fetch_due = ${hastened} WHERE fetch_due IS NOT NULL AND fetch_due > ${hastened}`
   return {
@@ -274,10 +269,8 @@ function prepare(db: Database) {
     mailDue: db.prepare(
       `${select} WHERE mail_due <= :now AND (expires > :now OR NOT ${UNDER_WAY}) ORDER BY mail_due LIMIT :limit`,
     ),
-    fetchDue: db.prepare(
-      `${select} INDEXED BY by_sender WHERE fetch_due IS NOT NULL AND peer > :above AND peer <= :upTo AND expires > :now
-         ORDER BY peer, fetch_due LIMIT 1`,
-    ),
+    sendersDue: db.prepare(`SELECT DISTINCT peer FROM ${fetchDue}`).pluck(),
+    fetchDue: db.prepare(`SELECT ${columns} FROM ${fetchDue} AND peer = :peer ORDER BY fetch_due LIMIT 1`),
     triedInVain: db.prepare(
       `SELECT side, peer, id FROM offers WHERE fetch_due IS NOT NULL AND tried > 0 AND ${UNDER_WAY} ORDER BY tried`,
     ),

@@ -60,8 +60,8 @@ export class OfferFetches implements Component {
   readonly #running = new Set<Fetch>()
   /** what became of offers and could not be recorded yet */
   readonly #unrecorded = new Map<Offer, () => void>()
-  /** the sender whose turn was last */
-  #turn = ''
+  /** the senders whose turn comes before any has another one */
+  #round: PeerId[] = []
   /** the disk refused lately */
   #refused = false
   readonly #stopping = new AbortController()
@@ -102,12 +102,24 @@ export class OfferFetches implements Component {
     this.#recordAgain()
     book.expire(clock.now())
     while (this.#free > 0) {
-      const offer = book.fetchDue(clock.now(), this.#turn)
+      const offer = this.#next()
       if (!offer) break
-      this.#turn = offer.peer
       this.#begin(offer)
     }
     this.#refused = false
+  }
+
+  /** One that is to be fetched now: each sender has its turn. */
+  #next(): Offer | undefined {
+    const { book, clock } = this.#deps
+    const now = clock.now()
+    for (;;) {
+      if (this.#round.length === 0) this.#round = book.sendersDue(now)
+      const sender = this.#round.shift()
+      if (sender === undefined) return undefined
+      const offer = book.fetchDue(sender, now)
+      if (offer) return offer
+    }
   }
 
   #begin(offer: Offer): void {
