@@ -31,7 +31,18 @@ test('one that is behind is written a portion at a time, however long the events
     const event = foreign(index + 1)
     return { position: index + 1, type: event.type, event, text }
   })
-  expect(reader.take(rows)).toBe(5)
-  expect(reader.position).toBe(5)
-  expect(written.join('').length).toBeLessThan(90_000)
+  expect(reader.take(rows)).toBe(3)
+  expect(reader.position).toBe(3)
+  expect(written.join('').length).toBeLessThan(50_000)
+})
+
+test('as long as its beginning is looked for, one is told of no place to go on from', () => {
+  const { written, reader } = setUp()
+  reader.position = 7
+  reader.lacking = 2
+  reader.keepAlive()
+  expect(written).toEqual([': nothing new\n\n'])
+  reader.lacking = 0
+  reader.keepAlive()
+  expect(written.slice(1)).toEqual(['id: log-7\n\n'])
 })

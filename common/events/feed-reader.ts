@@ -5,7 +5,7 @@ import type { LoggedEvent } from './log.ts'
 import { eventMessage, namedMessage, positionMessage } from './sse.ts'
 
 /** Of a log, what is written at a time to one that is behind, bytes. */
-const PORTION = 64 * 1024
+const PORTION = 32 * 1024
 
 /** One that reads the events of a feed. */
 export class FeedReader {
@@ -23,8 +23,8 @@ export class FeedReader {
   readonly filter: string
   /** it has been sent what it wants of everything up to there */
   position = 0
-  /** it ends there */
-  until = Number.POSITIVE_INFINITY
+  /** it ends there, where it does not follow */
+  until: number | undefined
   /** so many of the past that it wants are before its position */
   lacking = 0
   /** since when its socket is full, ms */
@@ -118,7 +118,7 @@ export class FeedReader {
   }
 
   keepAlive(): void {
-    if (this.position > this.#told) this.tellPosition()
+    if (this.lacking === 0 && this.position > this.#told) this.tellPosition()
     else this.write(': nothing new\n\n')
   }
 

@@ -186,6 +186,60 @@ test('whoever leaves is forgotten, at whatever moment', async () => {
   await publish(log, 5001, 5010)
 })
 
+test('those that are behind take turns with each other, and with all else of the process', async () => {
+  const log = open()
+  await publish(log, 1, 5000)
+  const { url } = await serve(log)
+  let [together, most] = [0, 0]
+  let looking = setImmediate(function look() {
+    most = Math.max(most, together)
+    together = 0
+    looking = setImmediate(look)
+  })
+  onTestFinished(() => clearImmediate(looking))
+  for (const method of ['read', 'back'] as const) {
+    const works = log[method].bind(log) as (...of: unknown[]) => Promise<never>
+    log[method] = (...of: unknown[]) => {
+      together++
+      for (const begin = performance.now(); performance.now() - begin < 2; );
+      return works(...of)
+    }
+  }
+  let ended = 0
+  const greedy = await Promise.all(
+    range(1, 10).map(() => watch(url, '/events?last=100000&follow=0&type=file.added,file.removed')),
+  )
+  const done = greedy.map((reader) => reader.ended.then(() => ended++))
+  const modest = await watch(url, '/events?last=3&follow=0')
+  await modest.ended
+  expect(modest.numbers()).toEqual(range(4998, 5000))
+  expect(ended).toBe(0)
+  await Promise.all(done)
+  for (const reader of greedy) expect(reader.numbers()).toEqual(range(1, 5000))
+  expect(most).toBeLessThanOrEqual(2)
+})
+
+test('one that comes while others at the head are about to be told hears what it asked for, and no more', async () => {
+  const log = open()
+  const { url } = await serve(log)
+  const early = await watch(url)
+  await expect.poll(early.lastId).not.toBe('')
+  for (let n = 1; n <= 20; n++) {
+    const from = (await log.bounds()).last
+    await publish(log, n, n)
+    const late = await watch(url)
+    await publish(log, n + 1000, n + 1000)
+    const brief = await watch(url, '/events?last=1&follow=0')
+    await brief.ended
+    expect(brief.numbers()).toEqual([n + 1000])
+    await expect.poll(late.numbers).toEqual([n + 1000])
+    expect(late.heard[0]!.id).toBe(`${log.name}-${from + 2}`)
+    late.leave()
+  }
+  await expect.poll(() => early.numbers().length).toBe(40)
+  expect(early.numbers()).toEqual(range(1, 20).flatMap((n) => [n, n + 1000]))
+})
+
 test('HEAD is answered with no reader', async () => {
   const { url, feed } = await serve(open())
   const response = await fetch(`${url}/events`, { method: 'HEAD' })

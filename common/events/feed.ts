@@ -14,8 +14,11 @@ import { eventMessage, parseResumeId } from './sse.ts'
 const PAGE = 200
 /** Events back from the end that are counted at a time to find where a reader begins. */
 const SEARCH = 10_000
-/** For so long those that are behind are supplied before all else of the process has its turn. */
-const SLICE_MS = 5
+/**
+ * For so long those that are behind are supplied before all else of the process has its turn. Short, since a server may
+ * take in one new connection a turn only.
+ */
+const SLICE_MS = 1
 /** Rows that wait to be sent together. */
 const MOST_TOGETHER = 1000
 /** In which what is appended is gathered. */
@@ -250,9 +253,7 @@ export class EventFeed implements Component {
 
   #fallBehind(reader: FeedReader): void {
     this.#behind.add(reader)
-    this.#supplying ??= this.#supply().finally(() => {
-      this.#supplying = undefined
-    })
+    this.#supplying ??= this.#supply()
   }
 
   /** Gives one step to each of those behind, in turn, and lets all else of the process go on in between. */
@@ -270,21 +271,24 @@ export class EventFeed implements Component {
         if (performance.now() - begin >= SLICE_MS) break
       }
     }
+    this.#supplying = undefined
   }
 
   /** Finds where a reader begins, or sends it some of what it lacks. @returns whether there is more to do at present */
   async #step(reader: FeedReader): Promise<boolean> {
     if (!reader.writable) return false
+    const upTo = reader.until ?? this.#head
     if (reader.lacking > 0) {
       const some = Math.min(reader.lacking, SEARCH)
       reader.position = await this.#log.back(reader.position, some, reader.types)
       reader.lacking -= some
       if (reader.lacking === 0) reader.tellPosition()
-    } else if (reader.position >= reader.until) reader.end()
-    else if (reader.position >= this.#head) {
+    } else if (reader.position < upTo) await this.#page(reader, upTo)
+    else if (reader.until !== undefined) reader.end()
+    else {
       this.#atHead.add(reader)
       return false
-    } else await this.#page(reader, Math.min(this.#head, reader.until))
+    }
     return reader.writable
   }
 
