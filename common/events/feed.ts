@@ -11,7 +11,7 @@ import type { EventLog, LoggedEvent } from './log.ts'
 import { eventMessage, parseResumeId } from './sse.ts'
 
 /** Rows of the log that are read at a time for one that is behind. */
-const PAGE = 200
+const PAGE = 100
 /** Events back from the end that are counted at a time to find where a reader begins. */
 const SEARCH = 10_000
 /**
