@@ -1,6 +1,8 @@
+import { execFile } from 'node:child_process'
 import { renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import { z } from 'zod'
 import type { NetworkEvent } from '../common/events/event.ts'
 import { projectFile } from '../common/project.ts'
@@ -175,18 +177,15 @@ export async function barrier(): Promise<Measurement[]> {
     const file = join(folder.path, 'film.mkv')
     makeFile(file, SIZE)
     const begin = Date.now()
-    const publish = new Child(
-      process.execPath,
-      [
-        ...[projectFile('dist/peer/main.js'), 'publish', file, '--wait', String(TAKERS), '--timeout', '5m', '--json'],
-        ...['--agent', publisher.url, '--token', TOKEN],
-      ],
-      publisher.host,
-    )
+    const [program = '', ...enter] = [...publisher.host.enter, process.execPath]
+    const command = [
+      ...[projectFile('dist/peer/main.js'), 'publish', file, '--wait', String(TAKERS), '--timeout', '5m', '--json'],
+      ...['--agent', publisher.url, '--token', TOKEN],
+    ]
     try {
-      const line = await publish.line(/"holders"/, 300_000)
+      const { stdout } = await promisify(execFile)(program, [...enter, ...command], { timeout: 320_000 })
       const returned = Date.now()
-      const { holders } = JSON.parse(line) as { holders: string[] }
+      const { holders } = JSON.parse(stdout) as { holders: string[] }
       const ends = await Promise.all(
         takers.map(async ({ id, rest }) => {
           const { transfers } = await rest.call('GET', '/transfers', TransfersResponse)
@@ -206,7 +205,6 @@ export async function barrier(): Promise<Measurement[]> {
         },
       ]
     } finally {
-      await publish.stop()
       await Promise.all([publisher, ...takers].map(({ rest }) => rest.close()))
     }
   } finally {
