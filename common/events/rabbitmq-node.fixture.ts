@@ -19,6 +19,8 @@ export interface TestBroker {
   readonly port: number
   /** Ends it as a power cut would. */
   kill(): Promise<void>
+  /** Ends it politely, and starts it again: all that it was told is on its disk then, queues that are new included. */
+  restart(): Promise<void>
   /** Starts it again, with what was on its disk. */
   start(): Promise<void>
   /** Whether it takes its disk to be full. */
@@ -82,6 +84,12 @@ export async function startBroker(scripts: string): Promise<TestBroker> {
       const ended = once(child, 'exit')
       process.kill(-child.pid!, 'SIGKILL')
       await ended
+    },
+    async restart() {
+      const ended = once(child!, 'exit')
+      child!.kill('SIGTERM')
+      await ended
+      await broker.start()
     },
     async start() {
       // A process group of its own, so that what the broker starts ends with it.
