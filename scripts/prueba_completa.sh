@@ -580,7 +580,7 @@ clean_broker() {
       for (const kind of ["events", "mailbox"]) await broker.queueDelete(`${prefix}.${kind}.${one}`)
     await broker.queueDelete(`${prefix}.dead-letters`)
     for (const kind of ["events", "dead"]) await broker.exchangeDelete({ exchange: `${prefix}.${kind}` })
-    await broker.close()' "$BROKER" "$PREFIX" P1 P2 maestro
+    await broker.close()' "$BROKER" "$PREFIX" P1 P2 maestro:maestro
 }
 broker_answers() {
   local address=${BROKER##*@}
