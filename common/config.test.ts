@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { loadConfig, pathKey, portKey } from './config.ts'
+import { eventKeys } from './events/config.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'config-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -55,6 +56,16 @@ describe('a configuration', () => {
     ['something that is no object', '[1]', 'is a JSON object'],
   ])('with %s is one error that names the key', (_, content, message) => {
     expect(() => load(content)).toThrow(message)
+  })
+
+  test.each([
+    ['webhook_secret', 'hunter2'],
+    ['events', 'amqp//guest:hunter2@rabbit'],
+    ['events', 'amqp:guest:hunter2'],
+  ])('never shows what may be a password: %s', (key, value) => {
+    const refusal = () => loadConfig(z.strictObject(eventKeys), { file: file({ [key]: value }), env: {}, flags: {} })
+    expect(refusal).toThrow(`the key "${key}" has a bad value`)
+    expect(refusal).not.toThrow('hunter2')
   })
 
   test('that is not there is one error that names the file', () => {

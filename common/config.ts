@@ -19,8 +19,12 @@ export interface ConfigSources {
 }
 
 const PATH = 'path'
+const SECRET = 'secret'
 /** A path; relative ones count from the configuration file's own folder, or from the working folder for env and flags. */
 export const pathKey = () => z.string().min(1).meta({ kind: PATH })
+
+/** A key whose value may hold a password: an error about it does not show it. */
+export const secretKey = <S extends z.ZodType>(schema: S): S => schema.meta({ kind: SECRET })
 
 export const portKey = () => z.int().min(0).max(65535)
 
@@ -40,7 +44,7 @@ export function loadConfig<Shape extends z.ZodRawShape>(
   }
   const folder = sources.file === undefined ? process.cwd() : dirname(resolve(sources.file))
   for (const key of keys)
-    if (isPath(schema.shape[key]) && typeof raw[key] === 'string') raw[key] = resolve(folder, raw[key])
+    if (isOfKind(schema.shape[key], PATH) && typeof raw[key] === 'string') raw[key] = resolve(folder, raw[key])
   for (const key of keys) {
     const variable = envName(key)
     override(key, sources.env[variable], `environment variable ${variable}`)
@@ -52,8 +56,9 @@ export function loadConfig<Shape extends z.ZodRawShape>(
     const key = String(issue.path[0] ?? '')
     const where = origin.get(key) ?? sources.file ?? 'configuration'
     if (raw[key] === undefined) throw missingKey(where, key)
-    const shown = printable(JSON.stringify(raw[key]) ?? '')
-    throw new NetworkError('invalid', `${where}: the key "${key}" has a bad value ${shown}: ${demand(issue)}`, { key })
+    const field = schema.shape[key] as z.ZodType | undefined
+    const shown = isOfKind(field, SECRET) ? '' : ` ${printable(JSON.stringify(raw[key]) ?? '')}`
+    throw new NetworkError('invalid', `${where}: the key "${key}" has a bad value${shown}: ${demand(issue)}`, { key })
   }
   return Object.freeze(parsed.data)
 
@@ -61,7 +66,7 @@ export function loadConfig<Shape extends z.ZodRawShape>(
     if (text === undefined) return
     const field = schema.shape[key] as z.ZodType
     origin.set(key, source)
-    if (isPath(field)) raw[key] = resolve(text)
+    if (isOfKind(field, PATH)) raw[key] = resolve(text)
     else raw[key] = field.safeParse(text).success ? text : jsonOr(text)
   }
 }
@@ -139,10 +144,10 @@ export function editDistance(a: string, b: string): number {
   return row[b.length]!
 }
 
-function isPath(field: unknown): boolean {
+function isOfKind(field: unknown, kind: typeof PATH | typeof SECRET): boolean {
   let type = field as z.ZodType | undefined
   while (type) {
-    if (type.meta()?.kind === PATH) return true
+    if (type.meta()?.kind === kind) return true
     type = (type.def as unknown as { innerType?: z.ZodType }).innerType
   }
   return false

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { parseRestUrl } from '../common/address.ts'
-import { pathKey, portKey } from '../common/config.ts'
+import { pathKey, portKey, secretKey } from '../common/config.ts'
 import { eventKeys } from '../common/events/config.ts'
 import { LOG_LEVELS } from '../common/log.ts'
 import {
@@ -56,10 +56,7 @@ export const PeerConfig = z.strictObject({
     ),
   state_dir: pathKey().optional().describe('where the catalog and the friend list are kept (default .state/ID)'),
   transfer: TransferModeSchema.default('real').describe('dummy (ECO) simulates every transfer and moves no byte'),
-  token: z
-    .string()
-    .min(8)
-    .max(200)
+  token: secretKey(z.string().min(8).max(200))
     .optional()
     .describe("lets the user's own routes be used from other machines, as a bearer token"),
   accept_uploads: z.boolean().default(true).describe('whether other peers may push files into the shared folder'),

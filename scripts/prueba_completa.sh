@@ -427,9 +427,9 @@ resumed() {
 }
 step '… resumed with Last-Event-ID; what can not be is told' resumed
 follow_events() {
-  node dist/peer/main.js --agent $P3 events --follow --last 0 --type 'file.*' --json >"$WORK/followed" 2>&1 &
+  node dist/peer/main.js --agent $P3 events --follow --type 'file.*' --json >"$WORK/followed" 2>&1 &
   local pid=$! code
-  sleep 1
+  until_true 20 grep -q '"seq"' "$WORK/followed"
   echo news >"$SHARED1/news.txt"
   until_true 20 grep -q '"name":"news.txt"' "$WORK/followed"
   code=$?

@@ -1,13 +1,16 @@
 import { z } from 'zod'
+import { secretKey } from '../config.ts'
 
 /** The configuration keys of events, the same for Maestro and agents. */
 export const eventKeys = {
-  events: z
-    .string()
-    .max(1000)
-    .refine((text) => text === 'embedded' || isBroker(text), {
-      error: 'must be "embedded", or where a RabbitMQ is, as in amqp://user:password@host:5672',
-    })
+  events: secretKey(
+    z
+      .string()
+      .max(1000)
+      .refine((text) => text === 'embedded' || isBroker(text), {
+        error: 'must be "embedded", or where a RabbitMQ is, as in amqp://user:password@host:5672',
+      }),
+  )
     .default('embedded')
     .describe(
       'what carries events and mail: "embedded" (the Maestro), or the RabbitMQ at amqp://user:password@host:5672; the same for all',
@@ -23,7 +26,9 @@ export const eventKeys = {
     .refine(isHttp, { error: 'must be an http or https URL' })
     .optional()
     .describe('every event is posted there, signed (default: nowhere)'),
-  webhook_secret: z.string().min(16).max(200).optional().describe('signs what is posted to the webhook (HMAC-SHA256)'),
+  webhook_secret: secretKey(z.string().min(16).max(200))
+    .optional()
+    .describe('signs what is posted to the webhook (HMAC-SHA256)'),
   webhook_types: z.string().max(500).default('*').describe('events that go there, as in "file.*,peer.expired"'),
   webhook_allow_internal: z
     .boolean()
@@ -38,13 +43,5 @@ function isBroker(text: string): boolean {
 }
 
 function isHttp(text: string): boolean {
-  return /^https?:$/.test(protocolOf(text))
-}
-
-function protocolOf(text: string): string {
-  try {
-    return new URL(text).protocol
-  } catch {
-    return ''
-  }
+  return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)
 }
